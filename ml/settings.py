@@ -1,0 +1,131 @@
+"""The one settings object. Nothing else in Vigil reads the environment.
+
+Values come, first match wins, from environment variables ``VIGIL_*``, then from
+``$VIGIL_HOME/vigil.env`` (written 0600 by the embedded stack), then from the defaults here.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import date
+from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from ml.common.errors import ConfigError
+
+
+class Role(StrEnum):
+    """A least-privilege Postgres role; each has a connection string of its own."""
+
+    LOAD = "load"  # EHR database: owns schema ehr, used by loaders and the demo hospital
+    EXTRACT = "extract"  # EHR database: reads schema ehr
+    TRUTH = "truth"  # EHR database: owns schema truth, the demo's truth
+    MIGRATE = "migrate"  # Vigil database: owns the schemas, runs migrations
+    QUALITY = "quality"  # Vigil database: writes restricted.quarantine
+    PUBLISH = "publish"  # Vigil database: owns what lies in schema published
+    GOVERN = "govern"  # Vigil database: appends to governance
+    READ = "read"  # Vigil database: reads the published views and governance
+
+
+class Settings(BaseSettings):
+    """Everything a person may set, by environment variable ``VIGIL_<NAME>``."""
+
+    model_config = SettingsConfigDict(env_prefix="VIGIL_", extra="ignore", frozen=True)
+
+    home: Path = Field(Path(".vigil"), description="the one directory that holds all state")
+    data: Path | None = Field(None, description="event log, token stores, runs and reports; default HOME/data")
+    embedded: bool = Field(False, description="true on the one-machine stack; allows review by policy")
+
+    hospital: str = Field("demo", description="name of the hospital, shown to people")
+    source: str = Field("omop", description="the EHR schema: a folder of ml/sources")
+    source_schema: str = Field("ehr", description="Postgres schema of the EHR tables")
+
+    load_dsn: SecretStr | None = None
+    extract_dsn: SecretStr | None = None
+    truth_dsn: SecretStr | None = None
+    migrate_dsn: SecretStr | None = None
+    quality_dsn: SecretStr | None = None
+    publish_dsn: SecretStr | None = None
+    govern_dsn: SecretStr | None = None
+    read_dsn: SecretStr | None = None
+
+    pseudonym_key: SecretStr | None = Field(None, description="HMAC key of the published pseudonyms")
+    split_salt: str = Field("vigil-split-1", description="salt of the patient split; never change it on a live site")
+    shards: int = Field(4, ge=1, le=256, description="number of subject shards; divides 256")
+    batch_rows: int = Field(65_536, ge=1, description="rows held at once while a source is read")
+
+    tasks: tuple[str, ...] = Field(
+        ("death", "heart_failure", "stroke", "type_2_diabetes"), description="names of files in ml/cohorts/tasks"
+    )
+    index_days: int = Field(5, ge=2, description="number of index days, one every index_step days before as_of")
+    index_step: int = Field(365, ge=1, description="days between two index days, and before as_of")
+    preset: str = Field("night", description="model and training preset: a file of ml/models/presets")
+    threads: int = Field(os.cpu_count() or 1, ge=1, description="CPU threads of training and scoring")
+    seed: int = 20_240_101
+    bootstrap: int = Field(500, ge=50, description="bootstrap draws over patients behind each interval")
+
+    min_cell: int = Field(11, ge=1, description="no published count is below this")
+    review: Literal["human", "auto"] = Field("human", description="who lets a model through")
+    review_days: int = Field(14, ge=1, description="days after which a decision expires")
+    requester: str = Field("retraining", description="name under which the DAG asks for a decision")
+    gate_difference: float = Field(-0.01, description="lower bound of the paired AUROC difference to the champion")
+    gate_events: int = Field(50, ge=1, description="held-out events per outcome that a model must be judged on")
+
+    mlflow_tracking_uri: str = "http://127.0.0.1:5000"
+    model_name: str = "vigil-risk"
+    airflow_url: str = "http://127.0.0.1:8080"
+    calendar_end: date | None = Field(None, description="no night is scheduled after this day; unset in production")
+
+    demo_patients: int = Field(20_000, ge=100)
+    demo_preset: Literal["general", "pancreas"] = "general"
+
+    @property
+    def data_dir(self) -> Path:
+        """Directory of everything computed from patients; absolute."""
+        return (self.data or self.home / "data").absolute()
+
+    def dsn(self, role: Role) -> str:
+        """Connection string of a role.
+
+        Raises:
+            ConfigError: the setting is absent.
+        """
+        value: SecretStr | None = getattr(self, f"{role.value}_dsn")
+        if value is None:
+            raise ConfigError(
+                f"no connection string for the role '{role.value}'",
+                f"set VIGIL_{role.value.upper()}_DSN, or start the embedded stack with 'make up'",
+            )
+        return value.get_secret_value()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = Path(os.environ.get("VIGIL_HOME", ".vigil")) / "vigil.env"
+        return init_settings, env_settings, DotEnvSettingsSource(settings_cls, env_file=file)
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The process-wide settings; ``get_settings.cache_clear()`` rereads them (tests do).
+
+    Raises:
+        ConfigError: a value does not parse. The value itself is not shown, it may be a secret.
+    """
+    try:
+        found = Settings()
+    except ValidationError as error:
+        names = ", ".join(f"VIGIL_{'_'.join(map(str, e['loc'])).upper()} ({e['msg']})" for e in error.errors())
+        raise ConfigError(f"invalid settings: {names}", "correct the environment or vigil.env") from None
+    return found.model_copy(update={"home": found.home.absolute()})
