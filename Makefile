@@ -12,7 +12,7 @@ VIGIL_HOME ?= $(if $(filter demo,$(DATA)),.vigil,.vigil-$(DATA))
 FIND_LINKS := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS))
 export VIGIL_HOME
 
-.PHONY: help venv lock nightly up down test test-slow lint format bench clean
+.PHONY: help venv lock nightly up down test test-slow lint format bench browser clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,3 +30,41 @@ lock:  ## resolve pyproject.toml into requirements.txt
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-header --no-annotate pyproject.toml \
 	  | grep -vE '^(nvidia|triton|cuda)' > requirements.tmp  # CUDA parts come with the CUDA build of torch, where that is what gets installed
 	@{ echo "# Made by 'make lock' from pyproject.toml. Do not edit."; cat requirements.tmp; } > requirements.txt && rm requirements.tmp
+
+# VIGIL_TEST_DATA holds the real records: diabetes130/ and mimic-iv-demo/hosp/.
+RECORDS := $(if $(VIGIL_TEST_DATA),$(VIGIL_TEST_DATA)/$(if $(filter mimic-iv-demo,$(DATA)),mimic-iv-demo/hosp,$(DATA)))
+
+nightly: venv  ## set up and run one night on the embedded stack (DATA=demo|diabetes130|mimic-iv-demo)
+	$(BIN)/vigil night --hospital $(DATA) $(if $(RECORDS),--records $(RECORDS))
+
+up: venv  ## start the embedded stack and say where its pages are
+	$(BIN)/vigil stack up
+
+down:  ## stop the embedded stack
+	@test ! -x $(BIN)/vigil || $(BIN)/vigil stack down
+
+test: venv  ## the tests, a night of 1,000 patients through the real scheduler among them
+	$(BIN)/pytest -m "not slow"
+
+test-slow: venv  ## the tests that take long
+	$(BIN)/pytest -m slow
+
+lint: venv  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: venv  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: venv  ## every performance claim, measured here
+	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+browser:  ## Chromium from Debian's packages, for the tests that look at pages
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null
+
+clean:  ## stop the stack and remove its state, the environment and caches
+	@for home in .vigil .vigil-*; do if test -d $$home && test -x $(BIN)/vigil; then VIGIL_HOME=$$home $(BIN)/vigil stack clean --yes || exit 1; fi; done
+	rm -rf $(VENV) .vigil .vigil-* .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

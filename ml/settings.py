@@ -75,6 +75,7 @@ class Settings(BaseSettings):
     requester: str = Field("retraining", description="name under which the DAG asks for a decision")
     gate_difference: float = Field(-0.01, description="lower bound of the paired AUROC difference to the champion")
     gate_events: int = Field(50, ge=1, description="held-out events per outcome that a model must be judged on")
+    gate_baselines: bool = Field(False, description="refuse a model that is not above the baselines, not only say so")
 
     mlflow_tracking_uri: str = "http://127.0.0.1:5000"
     model_name: str = "vigil-risk"

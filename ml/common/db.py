@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg2
 import psycopg2.extensions
+from psycopg2 import sql
 
 from ml.common.errors import SourceError
 from ml.settings import Role, get_settings
@@ -43,14 +44,14 @@ def connect(role: Role, *, readonly: bool = False) -> Iterator[Connection]:
         connection.close()
 
 
-def fetch(connection: Connection, query: str, parameters: Any = None) -> list[tuple[Any, ...]]:
+def fetch(connection: Connection, query: str | sql.Composable, parameters: Any = None) -> list[tuple[Any, ...]]:
     """All rows of a small query."""
     with connection.cursor() as cursor:
         cursor.execute(query, parameters)
         return cursor.fetchall()
 
 
-def execute(connection: Connection, query: str, parameters: Any = None) -> int:
+def execute(connection: Connection, query: str | sql.Composable, parameters: Any = None) -> int:
     """Run a statement; the number of rows it touched."""
     with connection.cursor() as cursor:
         cursor.execute(query, parameters)

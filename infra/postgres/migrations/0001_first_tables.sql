@@ -130,20 +130,21 @@ create view published.current_disease_interconnections as
     select r.* from published.disease_interconnections r
     join published.current_releases c on c.table_name = 'disease_interconnections' and c.release_id = r.release_id;
 
+grant usage, create on schema published to vigil_publish;
+
 -- publish owns the two partitioned tables, because attaching a partition asks for ownership.
 alter table published.risk_scores owner to vigil_publish;
 alter table published.disease_interconnections owner to vigil_publish;
 
 grant usage on schema restricted to vigil_quality;
 grant select, insert, delete on restricted.quarantine to vigil_quality;
-grant usage, create on schema published to vigil_publish;
 grant select, insert on published.releases to vigil_publish;
 grant select, insert, update on published.current_releases, published.fences to vigil_publish;
 grant usage on sequence published.fence_tokens to vigil_publish;
 grant usage on schema governance to vigil_govern, vigil_publish, vigil_read;
 grant select, insert on governance.decisions, governance.promotions to vigil_govern;
 grant select on governance.decisions, governance.promotions to vigil_publish, vigil_read;
-grant usage on schema published to vigil_read, vigil_govern, vigil_migrate;
+grant usage on schema published to vigil_read, vigil_govern;
 grant select on published.releases, published.current_releases to vigil_read;
 grant select on published.current_risk_scores, published.current_disease_interconnections to vigil_read;
 -- The views run with their owner's rights.

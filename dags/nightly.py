@@ -1,0 +1,108 @@
+"""
+### nightly
+Extracts what the hospital recorded, validates it, commits the snapshot of the day, scores every patient with the
+champion, computes the disease interconnections and publishes both.
+
+**Stands for** the date of its `data_interval_start` (`as_of`): only rows recorded by the end of that day are seen.
+
+**Safe to clear?** Yes, any task. A committed partition is never rewritten, a publication of the same rows is found
+again, not doubled.
+
+**Safe to backfill?** Yes. A backfilled day writes its own release and never moves the current views back.
+
+**When it is red** read the last line of the failed task's log: it names the cause and the remedy.
+`extract`: is the source up, and does it have the columns? `validate`: rows at fault lie in `restricted.quarantine`;
+nothing was committed, so correct the source and clear the task. `publish_*`: another run holds the day, or the audit
+refused the rows; the previous release stays current.
+
+Without a champion, scoring is skipped with that reason; the snapshot and the interconnections are still published.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import vigil_defaults as vigil
+from airflow.sdk import TriggerRule, dag, task
+from airflow.sdk.exceptions import AirflowSkipException
+
+from ml.interconnections import METHOD_NAMES
+from ml.settings import get_settings
+
+
+@dag(
+    dag_id="nightly",
+    doc_md=__doc__,
+    tags=["vigil", "publication"],
+    default_args=vigil.default_args("data-engineering"),
+    **vigil.calendar("0 2 * * *"),
+)
+def nightly() -> None:
+    @task
+    def extract() -> dict[str, Any]:
+        from ml.extraction import extract
+
+        return vigil.facts(extract(vigil.as_of()))
+
+    @task
+    def validate() -> dict[str, Any]:
+        from ml.quality import validate
+
+        return vigil.facts(validate(vigil.as_of()))
+
+    @task
+    def commit_snapshot() -> dict[str, Any]:
+        from ml.extraction import commit_snapshot
+
+        return vigil.facts(commit_snapshot(vigil.as_of()))
+
+    @task
+    def find_champion() -> dict[str, Any]:
+        from ml.registry import champion
+
+        found = champion()
+        if found is None:
+            raise AirflowSkipException("no champion yet: the risk scores wait for the first model that is let through")
+        return {"version": found.version, "decision": found.decision}
+
+    @task
+    def score(shard: int) -> dict[str, Any]:
+        from ml.scoring import score_with_champion
+
+        return score_with_champion(vigil.as_of(), shard)
+
+    @task
+    def publish_risk_scores() -> dict[str, Any]:
+        from ml.publication import publish_risk_scores
+
+        return vigil.facts(publish_risk_scores(vigil.as_of(), vigil.run_id()))
+
+    @task
+    def interconnect(method: str) -> str:
+        from ml.extraction import load_snapshot
+        from ml.interconnections import compute
+
+        return str(compute(method, load_snapshot(vigil.as_of())))
+
+    @task
+    def publish_interconnections() -> dict[str, Any]:
+        from ml.publication import publish_interconnections
+
+        return vigil.facts(publish_interconnections(vigil.as_of(), vigil.run_id()))
+
+    @task(trigger_rule=TriggerRule.NONE_FAILED)
+    def report() -> str:
+        from ml.publication.report import write_report
+
+        return str(write_report(vigil.as_of()))
+
+    committed = commit_snapshot()
+    extract() >> validate() >> committed
+    scores = publish_risk_scores()
+    matrices = publish_interconnections()
+    committed >> find_champion() >> score.expand(shard=list(range(get_settings().shards))) >> scores
+    committed >> interconnect.expand(method=list(METHOD_NAMES)) >> matrices
+    [scores, matrices] >> report()
+
+
+nightly()

@@ -1,0 +1,161 @@
+"""
+### retraining
+Trains a challenger on the newest snapshot, judges it against the champion and the baselines, registers it, waits for
+a decision, and on approval promotes it and publishes the newest snapshot's scores.
+
+**Reads** the newest committed snapshot, whatever its own data interval. Skips if a model of that snapshot was
+already judged. Fine-tuning and pretraining run in the queue and pool `gpu`, each in a fresh interpreter.
+
+**Safe to clear?** Yes. Every step finds what it finished before; a killed training starts its stage anew.
+
+**Safe to backfill?** No need: a backfill of `nightly` never triggers it, and a run of any date trains on the newest
+snapshot.
+
+**When it is red** read the last line of the failed task's log. `pretrain`, `finetune`: memory or the device; clear
+the task. `gate` never turns red: a model that does not pass is logged, and the rest is skipped with the reason.
+`await_decision` red: nobody decided in time; answer with `vigil review approve` or `reject` and clear it.
+
+Parameter `full`: pretrain from scratch instead of warm-starting from the champion.
+"""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any
+
+import vigil_defaults as vigil
+from airflow.sdk import Param, PokeReturnValue, TriggerRule, dag, get_current_context, task
+from airflow.sdk.exceptions import AirflowSkipException
+
+from ml.settings import get_settings
+
+GPU: dict[str, Any] = {"queue": "gpu", "pool": "gpu", "retries": 1}
+
+
+@dag(
+    dag_id="retraining",
+    doc_md=__doc__,
+    tags=["vigil", "training"],
+    default_args=vigil.default_args("ml-engineering"),
+    params={"full": Param(False, type="boolean", description="pretrain from scratch, not from the champion")},
+    **vigil.calendar("0 4 * * *"),
+)
+def retraining() -> None:
+    @task
+    def find_snapshot() -> str:
+        from ml.cohorts import open_run
+        from ml.registry import judged
+
+        run = open_run()
+        if judged(run):
+            raise AirflowSkipException(f"nothing new: a model of snapshot {run.name} was already judged")
+        return run.as_of.isoformat()
+
+    @task
+    def prepare(as_of: str) -> dict[str, Any]:
+        from ml.cohorts import make_labels, open_run
+        from ml.sequences import prepare
+
+        run = open_run(date.fromisoformat(as_of))
+        return {"sequences": prepare(run), "labels": make_labels(run)}
+
+    @task(**GPU)
+    def pretrain(as_of: str) -> dict[str, Any]:
+        from ml.cohorts import open_run
+        from ml.registry import warm_start
+        from ml.training import launch
+
+        full = get_current_context()["params"]["full"]
+        return launch("pretrain", open_run(date.fromisoformat(as_of)), initial=None if full else warm_start())
+
+    @task(**GPU)
+    def finetune(as_of: str) -> dict[str, Any]:
+        from ml.cohorts import open_run
+        from ml.training import launch
+
+        return launch("finetune", open_run(date.fromisoformat(as_of)))
+
+    @task
+    def consult_oracle(as_of: str) -> str:
+        if get_settings().hospital != "demo":
+            raise AirflowSkipException("only the demo hospital has an oracle: its truth is known")
+        from ml.cohorts import open_run
+        from ml.demo.oracle import write_predictions
+
+        return str(write_predictions(open_run(date.fromisoformat(as_of))))
+
+    @task(trigger_rule=TriggerRule.NONE_FAILED)
+    def evaluate(as_of: str) -> dict[str, Any]:
+        from ml.cohorts import open_run
+        from ml.evaluation import evaluate
+
+        return evaluate(open_run(date.fromisoformat(as_of))).summary()
+
+    @task
+    def gate(as_of: str) -> dict[str, Any]:
+        from ml.cohorts import open_run
+        from ml.registry import gate
+
+        return gate(open_run(date.fromisoformat(as_of))).summary()
+
+    @task
+    def register(as_of: str) -> int:
+        from ml.cohorts import open_run
+        from ml.registry import gate, register
+
+        run = open_run(date.fromisoformat(as_of))
+        verdict = gate(run)
+        model = register(run)
+        if not verdict.passed:
+            raise AirflowSkipException(f"the gate refused version {model.version}: {verdict.reason}")
+        return model.version
+
+    @task.sensor(mode="reschedule", poke_interval=15, timeout=timedelta(days=14).total_seconds(), retries=0)
+    def await_decision(version: int) -> PokeReturnValue:
+        from ml.registry import decision_for, decide_by_policy
+
+        decision = decide_by_policy(version) if get_settings().review == "auto" else decision_for(version)
+        if decision is None:
+            return PokeReturnValue(is_done=False)
+        if not decision.approved:
+            raise AirflowSkipException(f"version {version} was rejected: see 'vigil review show {version}'")
+        return PokeReturnValue(is_done=True, xcom_value=version)
+
+    @task
+    def promote(version: int) -> dict[str, Any]:
+        from ml.registry import promote
+
+        return promote(version).summary()
+
+    @task
+    def score(shard: int, as_of: str) -> dict[str, Any]:
+        from ml.scoring import score_with_champion
+
+        return score_with_champion(date.fromisoformat(as_of), shard)
+
+    @task
+    def publish_risk_scores(as_of: str) -> dict[str, Any]:
+        from ml.publication import publish_risk_scores
+
+        return publish_risk_scores(date.fromisoformat(as_of), vigil.run_id()).summary()
+
+    @task(trigger_rule=TriggerRule.NONE_FAILED)
+    def report(as_of: str) -> str:
+        from ml.publication.report import write_report
+
+        return str(write_report(date.fromisoformat(as_of)))
+
+    as_of = find_snapshot()
+    prepared = prepare(as_of)
+    evaluated = evaluate(as_of)
+    prepared >> pretrain(as_of) >> finetune(as_of) >> evaluated
+    prepared >> consult_oracle(as_of) >> evaluated
+    version = register(as_of)
+    evaluated >> gate(as_of) >> version
+    published = publish_risk_scores(as_of)
+    promoted = promote(await_decision(version))
+    promoted >> score.partial(as_of=as_of).expand(shard=list(range(get_settings().shards))) >> published
+    published >> report(as_of)
+
+
+retraining()

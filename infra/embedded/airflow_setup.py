@@ -1,0 +1,32 @@
+"""Airflow's metadata database and pools, in one process: ``python -m infra.embedded.airflow_setup MARKER``.
+
+Each call of Airflow's own command line costs many seconds of imports; this pays them once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from infra.embedded.airflow_settings import POOL
+from ml.common.files import write_json
+
+
+def main(arguments: list[str]) -> None:
+    """Create or upgrade the database, create the pools that are missing, and note the revision in a file."""
+    from airflow import __version__
+    from airflow.models.pool import Pool
+    from airflow.utils import db
+    from airflow.utils.session import create_session
+    from sqlalchemy import text
+
+    db.initdb()  # makes default_pool too
+    with create_session() as session:
+        if Pool.get_pool(POOL, session=session) is None:
+            session.add(Pool(pool=POOL, slots=1, description="one training at a time", include_deferred=False))
+        revision = session.execute(text("select version_num from alembic_version")).scalar_one()
+    write_json(Path(arguments[0]), {"airflow": __version__, "revision": revision})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,48 @@
+"""The command line, `vigil`. Light to start: whatever is heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import typer
+
+from infra.embedded.commands import app as stack
+from infra.embedded.night import night
+from infra.postgres.commands import app as database
+from ml.common.errors import VigilError
+from ml.demo.commands import app as demo
+from ml.publication.commands import publish, show
+from ml.registry.commands import model, review
+from ml.sources.commands import app as load
+
+app = typer.Typer(
+    name="vigil",
+    help="Risk scores and disease interconnections from health records, every night.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a traceback with local variables could show a patient's values
+    rich_markup_mode="rich",
+)
+app.command("night")(night)
+app.add_typer(show, name="show", help="Read what is published.")
+app.add_typer(review, name="review", help="Decide on the models that wait.")
+app.add_typer(model, name="model", help="The model in use.")
+app.add_typer(publish, name="publish", help="Move what is current.")
+app.add_typer(load, name="load", help="Bring CSV exports into Postgres.")
+app.add_typer(demo, name="demo", help="The demo hospital.")
+app.add_typer(stack, name="stack", help="The embedded stack: Postgres, MLflow and Airflow on this machine.")
+app.add_typer(database, name="db", help="Roles and migrations of Vigil's databases.")
+
+
+def main() -> None:
+    """Entry point: known failures end in one line and their exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        app()
+    except VigilError as error:
+        typer.secho(str(error), err=True, fg=typer.colors.RED)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Two baselines on the same rows as Med-BERT: age and sex alone, and L2 logistic regression on codes.
+
+Trained on train-split patients at the training days, tuned on tuning-split patients at the same days.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import SplineTransformer
+
+from ml.cohorts.runs import TrainingRun
+from ml.evaluation.features import Features
+from ml.evaluation.results import AGE_SEX, LOGISTIC_REGRESSION
+from ml.evaluation.rows import at, write_predictions
+
+Floats = NDArray[np.float64]
+LEAST_ROWS = 10  # training rows that must show a code for it to become a feature
+PENALTIES = (0.003, 0.02, 0.1)  # inverse strengths C, weakest last: each fit starts from the one before
+AGE_SEX_PENALTIES = (1.0,)
+
+
+@dataclass(frozen=True)
+class Design:
+    """Design matrices of the two baselines; rows as in ``Features``."""
+
+    age_sex: sp.csr_matrix
+    full: sp.csr_matrix
+
+
+@dataclass(frozen=True)
+class TaskRows:
+    """Rows of one task in ``Features``: to learn from, to tune on, to answer for."""
+
+    train: NDArray[np.int64]
+    train_y: NDArray[np.bool_]
+    tuning: NDArray[np.int64]
+    tuning_y: NDArray[np.bool_]
+    answered: pl.DataFrame
+    answered_rows: NDArray[np.int64]
+
+
+def task_rows(run: TrainingRun, features: Features, labels: pl.DataFrame) -> TaskRows:
+    """Split a task's label rows by what the baselines may do with them."""
+    past = labels.filter(pl.any_horizontal(*(pl.col("prediction_time") == at(d) for d in run.training_days)))
+    train, tuning = (past.filter(pl.col("split") == split) for split in ("train", "tuning"))
+    answered = labels.filter(pl.col("split").is_in(["tuning", "held_out"]))
+    y_train, y_tuning = train["boolean_value"].to_numpy(), tuning["boolean_value"].to_numpy()
+    return TaskRows(features.find(train), y_train, features.find(tuning), y_tuning, answered, features.find(answered))
+
+
+def make_design(features: Features, train: NDArray[np.int64]) -> Design:
+    """Design matrices; knots, sexes and codes are chosen on the training rows alone."""
+    age_sex = _age_sex(features, train)
+    shown = np.asarray(features.ever[train].sum(axis=0)).ravel() >= LEAST_ROWS
+    shown_recent = np.asarray((features.recent[train] > 0).sum(axis=0)).ravel() >= LEAST_ROWS
+    blocks = [age_sex, features.ever[:, shown], features.recent[:, shown_recent]]
+    return Design(age_sex, sp.hstack(blocks, format="csr", dtype=np.float64))
+
+
+def _age_sex(features: Features, train: NDArray[np.int64]) -> sp.csr_matrix:
+    """Cubic spline of age for each sex seen in training, and one column per such sex."""
+    known = features.age[train][np.isfinite(features.age[train])]
+    middle = float(np.median(known)) if len(known) else 0.0
+    age = np.where(np.isfinite(features.age), features.age, middle)[:, None]
+    if len(np.unique(known)) > 4:
+        knots = np.unique(np.quantile(known, [0.02, 0.25, 0.5, 0.75, 0.98]))[:, None]
+        basis = SplineTransformer(knots=knots, degree=3, extrapolation="linear").fit(age[train]).transform(age)
+    else:
+        basis = np.ones_like(age)
+    sexes = sorted(set(features.sex[train].tolist()))
+    columns = [basis * (features.sex == sex)[:, None] for sex in sexes] or [basis]
+    return sp.csr_matrix(np.hstack(columns))
+
+
+def _log_loss(y: NDArray[np.bool_], p: Floats) -> float:
+    p = np.clip(p, 1e-7, 1 - 1e-7)
+    return float(-np.mean(np.where(y, np.log(p), np.log1p(-p)))) if len(y) else 0.0
+
+
+def fit_predict(design: sp.csr_matrix, rows: TaskRows, penalties: tuple[float, ...]) -> Floats:
+    """Probabilities of the answered rows from the fit that does best (log loss) on the tuning rows.
+
+    Without both classes in training there is nothing to fit: everybody gets the (smoothed) training share.
+    """
+    y = rows.train_y
+    if len(y) == 0 or y.all() or not y.any():
+        return np.full(len(rows.answered_rows), (y.sum() + 0.5) / (len(y) + 1.0))
+    model = LogisticRegression(solver="lbfgs", warm_start=True, max_iter=100, tol=1e-3)
+    x_train, x_tuning, x_answered = design[rows.train], design[rows.tuning], design[rows.answered_rows]
+    best, answer = np.inf, np.empty(0)
+    for penalty in penalties:
+        model.set_params(C=penalty).fit(x_train, y)
+        loss = _log_loss(rows.tuning_y, model.predict_proba(x_tuning)[:, 1]) if len(rows.tuning) else 0.0
+        if loss >= best:
+            break  # the loss is convex enough along the path: weaker penalties only get worse
+        best, answer = loss, model.predict_proba(x_answered)[:, 1] if len(rows.answered_rows) else answer
+    return answer
+
+
+def train_baselines(run: TrainingRun, features: Features, labels: dict[str, pl.DataFrame]) -> None:
+    """Train both baselines on every task and write their predictions (tuning and held-out rows)."""
+    written: dict[str, list[pl.DataFrame]] = {AGE_SEX: [], LOGISTIC_REGRESSION: []}
+    for task, frame in labels.items():
+        rows = task_rows(run, features, frame)
+        design = make_design(features, rows.train)
+        answers = {
+            AGE_SEX: fit_predict(design.age_sex, rows, AGE_SEX_PENALTIES),
+            LOGISTIC_REGRESSION: fit_predict(design.full, rows, PENALTIES),
+        }
+        for model, p in answers.items():
+            answered = rows.answered.with_columns(task=pl.lit(task))
+            written[model].append(answered.with_columns(predicted_boolean_probability=pl.Series(p, dtype=pl.Float64)))
+    for model, frames in written.items():
+        write_predictions(run, model, frames)

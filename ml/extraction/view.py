@@ -1,0 +1,110 @@
+"""The view of the log as of a day: what was recorded by then, the latest version of each row, tombstones dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime, time, timedelta
+
+import polars as pl
+
+from ml.common.errors import NotFoundError, RefusedError
+from ml.extraction.log import QUARANTINE, Partition, committed_path, read_partition
+from ml.extraction.schema import EVENT_SCHEMA
+from ml.extraction.snapshot import Snapshot
+
+ORDER = ["subject_id", "time", "code", "source_key"]
+COLUMNS: dict[str, type[pl.DataType] | pl.DataType] = {
+    "subject_id": pl.Int64,
+    "time": pl.Datetime("us"),
+    "code": pl.String,
+    "numeric_value": pl.Float32,
+    "text_value": pl.String,
+    "visit_id": pl.Int64,
+    "recorded_at": pl.Datetime("us"),
+    "source_key": pl.String,
+    "removed": pl.Boolean,
+}
+assert list(COLUMNS) == EVENT_SCHEMA.names
+
+
+def read_view(snapshot: Snapshot, as_of: date, shard: int) -> pl.DataFrame:
+    """Events of one shard as known at the end of ``as_of`` (UTC).
+
+    Returns:
+        Columns of ``EVENT_SCHEMA``, ``removed`` always false, sorted by subject_id, time (null first), code,
+        source_key.
+
+    Raises:
+        RefusedError: the day is after the snapshot's.
+        NotFoundError: a partition of the snapshot, or the shard, does not exist.
+    """
+    if as_of > snapshot.as_of:
+        raise RefusedError(f"{as_of} is after the snapshot's {snapshot.as_of}", "commit a snapshot of that day first")
+    if not 0 <= shard < snapshot.shards:
+        raise NotFoundError(f"there is no shard {shard}", f"shards are 0 to {snapshot.shards - 1}")
+    return view_of(partitions_of(snapshot), as_of, shard)
+
+
+def partitions_of(snapshot: Snapshot) -> list[Partition]:
+    """The snapshot's partitions, oldest first.
+
+    Raises:
+        NotFoundError: one is gone.
+    """
+    found = []
+    for name in snapshot.partitions:
+        partition = read_partition(committed_path(date.fromisoformat(name)))
+        if partition is None:
+            raise NotFoundError(f"partition {name} of the event log is gone", "restore it from a backup of VIGIL_HOME")
+        found.append(partition)
+    return found
+
+
+def view_of(partitions: Iterable[Partition], as_of: date, shard: int) -> pl.DataFrame:
+    """The view made of the given partitions."""
+    rows = read_rows(partitions, as_of, shard)
+    return latest(rows).filter(~pl.col("removed")).sort(ORDER, nulls_last=False)
+
+
+def read_rows(
+    partitions: Iterable[Partition],
+    as_of: date,
+    shard: int,
+    columns: Iterable[str] = tuple(COLUMNS),
+    codes: Sequence[str] = (),
+) -> pl.DataFrame:
+    """All versions of a shard's rows recorded by the end of ``as_of``, without those in quarantine; in no order.
+
+    Args:
+        codes: only rows of these codes; empty: all.
+    """
+    wanted = list(columns)
+    end = datetime.combine(as_of + timedelta(days=1), time.min)
+    frames = [pl.DataFrame(schema={name: COLUMNS[name] for name in wanted})]
+    for partition in partitions:
+        if not partition.shard_file(shard).exists() or (partition.recorded_from or date.min) > as_of:
+            continue
+        quarantine = partition.path / QUARANTINE
+        scan = pl.scan_parquet(partition.shard_file(shard)).filter(pl.col("recorded_at") < end)
+        if codes:
+            scan = scan.filter(pl.col("code").is_in(list(codes)))
+        if quarantine.exists():
+            keys = ["subject_id", "source_key", "recorded_at"]
+            scan = scan.join(pl.scan_parquet(quarantine), on=keys, how="anti")
+        frames.append(scan.select(wanted).collect())
+    return pl.concat(frames)
+
+
+def latest(rows: pl.DataFrame) -> pl.DataFrame:
+    """The latest version per subject and source_key: a record that moved is one person's tombstone, another's row.
+
+    Two versions recorded at the same instant are a fault that quality reports; the last in the order of their values
+    is taken, so that the choice depends on nothing else.
+    """
+    key = ["subject_id", "source_key"]
+    repeated = rows.select(key).is_duplicated()
+    if not repeated.any():
+        return rows
+    order = [*key, "recorded_at", "removed", "time", "code", "numeric_value", "text_value", "visit_id"]
+    versions = rows.filter(repeated).sort(order, nulls_last=False)
+    return pl.concat([rows.filter(~repeated), versions.unique(key, keep="last", maintain_order=True)])

@@ -1,0 +1,105 @@
+"""Med-BERT (Rasmy 2021) as a Hugging Face model: encoder, masked-code decoder, one head per outcome."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ml.common.errors import VigilError
+from ml.models.attention import padding_bias
+from ml.models.config import MedBertConfig
+from ml.models.embeddings import Embeddings
+from ml.models.encoder import Encoder
+from ml.models.heads import Decoder, Heads
+from ml.sequences.batches import Batch
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A batch as tensors: ``tokens, ages, days, visits [batch, length]``, ``lengths [batch]``."""
+
+    tokens: Tensor
+    ages: Tensor
+    days: Tensor
+    visits: Tensor
+    lengths: Tensor
+
+    @classmethod
+    def of(cls, batch: Batch, device: torch.device | None = None) -> Inputs:
+        names = ("tokens", "ages", "days", "visits", "lengths")
+        return cls(*(torch.from_numpy(getattr(batch, name)).long().to(device) for name in names))
+
+
+class MedBert(PreTrainedModel):
+    """One model for pretraining, fine-tuning and scoring; without outcomes it has no heads."""
+
+    config_class = MedBertConfig
+    base_model_prefix = "medbert"
+
+    def __init__(self, config: MedBertConfig) -> None:
+        super().__init__(config)
+        self.embeddings = Embeddings(config)
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.heads = Heads(config) if config.outcomes else None
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Normal with deviation 0.02 (BERT); the linear path of the heads starts at nothing."""
+        if isinstance(module, nn.Linear | nn.Embedding):
+            module.weight.data.normal_(0.0, 0.02)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            module.bias.data.zero_()
+        if isinstance(module, Heads) and module.codes is not None:
+            module.codes.data.zero_()
+
+    def encode(self, inputs: Inputs) -> Tensor:
+        """``[batch, length, hidden]``."""
+        embedded = self.embeddings(inputs.tokens, inputs.ages, inputs.days, inputs.visits)
+        return self.encoder(embedded, padding_bias(inputs.lengths, inputs.tokens.shape[1]))
+
+    def masked_codes(self, inputs: Inputs, positions: Tensor) -> Tensor:
+        """Logits of the codes at chosen positions only: ``[positions, vocabulary]``.
+
+        Args:
+            positions: bool ``[batch, length]``.
+        """
+        return self.decoder(self.encode(inputs)[positions], self.embeddings.table())
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Logits of the outcomes, before calibration: ``[batch, outcomes]``."""
+        if self.heads is None:
+            raise VigilError("the model has no outcome heads", "fine-tune it first")
+        return self.heads(self.encode(inputs), inputs.tokens, inputs.ages, inputs.lengths, self.embeddings.parents)
+
+    def risks(self, inputs: Inputs) -> Tensor:
+        """Calibrated probabilities ``[batch, outcomes]``."""
+        logits = self(inputs).float()
+        if self.config.calibration:
+            slope, intercept = torch.tensor(self.config.calibration, device=logits.device).T
+            logits = logits * slope + intercept
+        return torch.sigmoid(logits)
+
+
+def new_model(config: MedBertConfig, parents: Tensor) -> MedBert:
+    """A model with random weights; ``parents [vocabulary]`` are the ids of the codes' categories."""
+    model = MedBert(config)
+    model.embeddings.parents.copy_(parents)
+    return model
+
+
+def load_model(folder: Path) -> MedBert:
+    """A model from ``config.json`` and ``model.safetensors``, in evaluation mode. Nothing is unpickled.
+
+    Raises:
+        VigilError: a file is absent or does not fit the other.
+    """
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise VigilError(f"{folder} holds no {name}", "train again, or name the folder of a trained model")
+    model = MedBert.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+    return model.eval()

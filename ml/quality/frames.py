@@ -1,0 +1,174 @@
+"""Pieces of a partition as the pandas frames that Great Expectations looks at: only the columns it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
+
+import pandas as pd
+import polars as pl
+
+from ml.extraction.log import Partition
+from ml.extraction.schema import BIRTH, DEATH
+from ml.extraction.view import COLUMNS, latest, read_rows
+from ml.quality.rules import CODE_SYSTEMS, OLDEST_AGE, STATIC, TRAILING_DAYS, VOLUME_SHARE, VOLUME_SIGMAS
+
+PIECE_ROWS = 1_000_000  # rows looked at together, unless a single shard is larger
+BEYOND = 1e39  # no float32 is larger
+VITAL = [
+    "subject_id",
+    "time",
+    "code",
+    "recorded_at",
+    "source_key",
+    "removed",
+    "numeric_value",
+    "text_value",
+    "visit_id",
+]
+
+
+def pieces(partition: Partition) -> Iterator[list[int]]:
+    """Shards in groups of bounded size."""
+    group: list[int] = []
+    rows = 0
+    for shard in range(partition.shards):
+        found = partition.files.get(partition.shard_file(shard).name)
+        if found is None:
+            continue
+        if group and rows + found.rows > PIECE_ROWS:
+            yield group
+            group, rows = [], 0
+        group.append(shard)
+        rows += found.rows
+    if group:
+        yield group
+
+
+def read_piece(partition: Partition, committed: Sequence[Partition], shards: Sequence[int]) -> pl.DataFrame:
+    """The partition's rows of some shards, tombstones left out, with what the expectations compare them to.
+
+    Added columns: ``row``, ``kind``, ``vocabulary``, ``recorded_end`` (end of the recorded day), ``birth`` (day of
+    birth as known by then), ``death_end`` (end of the day of death as known in the log), ``oldest``, ``static``.
+    """
+    rows = pl.concat([read_rows([partition], partition.recorded_to, shard) for shard in shards])
+    vital = _vital([*committed, partition], shards, partition.recorded_to)
+    rows = _with_birth(rows.filter(~pl.col("removed")), vital)
+    rows = rows.join(_deaths(vital), on="subject_id", how="left", maintain_order="left")
+    return (
+        rows.with_row_index("row")
+        .with_columns(
+            kind=pl.col("source_key").str.extract(r"^([^/]*)/").fill_null("unknown"),
+            vocabulary=pl.col("code").str.extract(r"^([^/]*)"),
+        )
+        .with_columns(
+            recorded_end=_end_of_day("recorded_at"),
+            oldest=pl.col("recorded_at").dt.offset_by(f"-{OLDEST_AGE}y").dt.truncate("1y"),
+            static=pl.col("vocabulary").is_in(STATIC),
+        )
+    )
+
+
+def _vital(partitions: Sequence[Partition], shards: Sequence[int], as_of: date) -> pl.DataFrame:
+    """Every version of births and deaths in the log."""
+    frames = [read_rows(partitions, as_of, shard, VITAL, codes=(BIRTH, DEATH)) for shard in shards]
+    return pl.concat(frames)
+
+
+def _with_birth(rows: pl.DataFrame, vital: pl.DataFrame) -> pl.DataFrame:
+    """Add the birth known by the end of the day on which a row was recorded.
+
+    Taken from the two clocks alone, so that a row is judged alike whichever night's partition brings it. Births that
+    are themselves implausible are not held against other rows.
+    """
+    births = vital.filter(pl.col("code") == BIRTH).filter(
+        pl.col("removed")
+        | (
+            (pl.col("time") < _end_of_day("recorded_at"))
+            & (pl.col("time") >= pl.col("recorded_at").dt.offset_by(f"-{OLDEST_AGE}y").dt.truncate("1y"))
+        )
+    )
+    known = births.select(
+        "subject_id",
+        "recorded_at",
+        birth=pl.when(~pl.col("removed")).then(pl.col("time").dt.truncate("1d")),
+        recorded_day=pl.col("recorded_at").dt.truncate("1d"),
+    ).sort("recorded_at")
+    rows = rows.with_columns(recorded_day=pl.col("recorded_at").dt.truncate("1d")).sort("recorded_day")
+    joined = rows.join_asof(
+        known.drop("recorded_at"), on="recorded_day", by="subject_id", strategy="backward", check_sortedness=False
+    )
+    return joined.drop("recorded_day")
+
+
+def _deaths(vital: pl.DataFrame) -> pl.DataFrame:
+    deaths = latest(vital.filter(pl.col("code") == DEATH)).filter(~pl.col("removed"))
+    return deaths.group_by("subject_id").agg(death_end=_end_of_day("time").min())
+
+
+def _end_of_day(column: str) -> pl.Expr:
+    return pl.col(column).dt.truncate("1d").dt.offset_by("1d") - pl.duration(microseconds=1)
+
+
+def events_frame(piece: pl.DataFrame) -> pd.DataFrame:
+    """What the row expectations look at. Numbers that are absent are 0; what is no number is beyond every float32."""
+    number = pl.col("numeric_value").cast(pl.Float64).fill_nan(BEYOND).fill_null(0)
+    return piece.select(
+        "row",
+        "subject_id",
+        pl.col("source_key").hash().alias("key"),  # equal keys, equal hashes: enough to find rows recorded twice
+        "recorded_at",
+        "time",
+        pl.when("static").then(pl.col("recorded_at")).otherwise(pl.col("time")).alias("time_if_needed"),
+        "recorded_end",
+        "birth",
+        "death_end",
+        pl.when(pl.col("code") == BIRTH).then(pl.col("oldest")).alias("oldest_birth"),
+        number.alias("number"),
+    ).to_pandas()
+
+
+def codes_frame(codes: pl.DataFrame) -> pd.DataFrame:
+    """Distinct codes, and a column per code system that holds its own codes alone."""
+    systems = [
+        pl.when(pl.col("code").str.starts_with(f"{system}//")).then(pl.col("code")).alias(system)
+        for system in CODE_SYSTEMS
+    ]
+    return codes.select("row", "code", *systems).to_pandas()
+
+
+def schema_frame(partition: Partition) -> pd.DataFrame:
+    """A frame without rows that has the columns, with their types in the names, of the partition's files."""
+    found: dict[str, None] = {}
+    for name in sorted(partition.files):
+        schema = pl.read_parquet_schema(partition.path / name)
+        found.update(dict.fromkeys(f"{column}: {kind}" for column, kind in schema.items()))
+    return pd.DataFrame(columns=list(found))
+
+
+def expected_schema() -> list[str]:
+    """The columns that ``schema_frame`` must have."""
+    return [f"{column}: {kind if isinstance(kind, pl.DataType) else kind()}" for column, kind in COLUMNS.items()]
+
+
+def volume_departure(partition: Partition, committed: Sequence[Partition]) -> float:
+    """How far a night's rows lie from the same weekday's mean over four weeks, at worst; 1 is what is tolerated.
+
+    0 where there is nothing to compare with: in a base load and in the first two weeks.
+    """
+    if partition.recorded_from is None:
+        return 0.0
+    days: dict[date, int] = {}
+    for part in [*committed, partition]:
+        days.update({date.fromisoformat(day): rows for day, rows in part.days.items()})
+    nights = (partition.recorded_to - partition.recorded_from).days + 1
+    return max(_departure(days, partition.recorded_from + timedelta(days=n)) for n in range(nights))
+
+
+def _departure(days: dict[date, int], day: date) -> float:
+    trailing = [day - timedelta(days=back) for back in range(7, TRAILING_DAYS + 1, 7)]
+    known = [days.get(earlier, 0) for earlier in trailing if earlier >= min(days, default=day)]
+    if len(known) < 2:
+        return 0.0
+    mean = sum(known) / len(known)
+    return abs(days.get(day, 0) - mean) / max(VOLUME_SHARE * mean, VOLUME_SIGMAS * max(mean, 1) ** 0.5)

@@ -1,0 +1,8 @@
+"""Scoring: a snapshot and a model's folder come in; per shard, one risk per subject and outcome goes out.
+
+Who is out of scope is decided by the rule that made the labels (`ml.cohorts.eligible`), and the reason is kept.
+"""
+
+from ml.scoring.scores import SCORE_SCHEMA, combine, score_path, score_shard, score_view, score_with_champion
+
+__all__ = ["SCORE_SCHEMA", "combine", "score_path", "score_shard", "score_view", "score_with_champion"]

@@ -1,0 +1,111 @@
+"""OMOP CDM 5.3 and 5.4, with or without history (``recorded_at``, ``removed``)."""
+
+from pathlib import Path
+
+from ml.sources.base import SqlSource, Table
+
+
+def _coded(name: str, key: str, stem: str, date: str, **optional: str) -> Table:
+    """A table of coded records: condition, drug, procedure, measurement, observation."""
+    return Table(
+        name,
+        required={key: "bigint", "person_id": "bigint", f"{stem}_concept_id": "integer", date: "date"},
+        optional={
+            f"{date}time": "timestamp",
+            "visit_occurrence_id": "bigint",
+            f"{stem}_source_value": "text",
+            f"{stem}_source_concept_id": "integer",
+            **optional,
+        },
+        key=key,
+        may_be_absent=stem in ("procedure", "observation"),
+        assumed="event.sql",
+    )
+
+
+_PERSON = Table(
+    "person",
+    required={"person_id": "bigint", "gender_concept_id": "integer", "year_of_birth": "integer"},
+    optional={
+        "month_of_birth": "integer",
+        "day_of_birth": "integer",
+        "birth_datetime": "timestamp",
+        "race_concept_id": "integer",
+        "care_site_id": "integer",
+        "gender_source_value": "text",
+        "race_source_value": "text",
+    },
+    assumed="person.sql",
+)
+_VISIT = Table(
+    "visit_occurrence",
+    required={
+        "visit_occurrence_id": "bigint",
+        "person_id": "bigint",
+        "visit_concept_id": "integer",
+        "visit_start_date": "date",
+    },
+    optional={"visit_start_datetime": "timestamp", "visit_end_date": "date", "visit_end_datetime": "timestamp"},
+    key="visit_occurrence_id",
+    assumed="visit.sql",
+)
+_DEATH = Table(
+    "death",
+    required={"person_id": "bigint", "death_date": "date"},
+    optional={"death_datetime": "timestamp"},
+    assumed="death.sql",
+)
+_CONCEPT = Table(
+    "concept",
+    required={"concept_id": "integer", "concept_name": "text", "vocabulary_id": "text", "concept_code": "text"},
+)
+_CARE_SITE = Table(
+    "care_site",
+    required={"care_site_id": "integer"},
+    optional={"care_site_name": "text", "care_site_source_value": "text"},
+    may_be_absent=True,
+)
+_OBSERVATION_PERIOD = Table(
+    "observation_period",
+    required={"person_id": "bigint", "observation_period_start_date": "date"},
+    may_be_absent=True,
+)
+_VALUES = {"value_as_number": "double precision", "value_source_value": "text"}
+
+OMOP = SqlSource(
+    name="omop",
+    folder=Path(__file__).parent,
+    tables=(
+        _PERSON,
+        _VISIT,
+        _DEATH,
+        _CONCEPT,
+        _CARE_SITE,
+        _OBSERVATION_PERIOD,
+        _coded("condition_occurrence", "condition_occurrence_id", "condition", "condition_start_date"),
+        _coded("drug_exposure", "drug_exposure_id", "drug", "drug_exposure_start_date"),
+        _coded("procedure_occurrence", "procedure_occurrence_id", "procedure", "procedure_date"),
+        _coded("measurement", "measurement_id", "measurement", "measurement_date", **_VALUES),
+        _coded(
+            "observation",
+            "observation_id",
+            "observation",
+            "observation_date",
+            value_as_number="double precision",
+            value_as_string="text",
+        ),
+    ),
+    kinds={
+        kind: kind
+        for kind in (
+            "person",
+            "visit_occurrence",
+            "condition_occurrence",
+            "drug_exposure",
+            "procedure_occurrence",
+            "measurement",
+            "observation",
+            "death",
+        )
+    },
+)

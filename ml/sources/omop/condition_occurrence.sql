@@ -1,0 +1,19 @@
+-- One event per diagnosis, coded as the source coded it, else by the standard concept, else by the source's own value.
+select
+    t.person_id::bigint as subject_id,
+    coalesce(t.condition_start_datetime::timestamp, t.condition_start_date::timestamp) as time,
+    coalesce(
+        source.vocabulary_id || '//' || source.concept_code,
+        standard.vocabulary_id || '//' || standard.concept_code,
+        'SOURCE//' || coalesce(t.condition_source_value, '')
+    ) as code,
+    null::real as numeric_value,
+    null::text as text_value,
+    t.visit_occurrence_id::bigint as visit_id,
+    t.recorded_at::timestamp as recorded_at,
+    'condition_occurrence/' || t.condition_occurrence_id as source_key,
+    t.removed as removed
+from {condition_occurrence} t
+left join {concept} source on source.concept_id = t.condition_source_concept_id and source.concept_id <> 0
+left join {concept} standard on standard.concept_id = t.condition_concept_id and standard.concept_id <> 0
+where t.recorded_at >= {recorded_from} and t.recorded_at < {recorded_until}

@@ -1,0 +1,45 @@
+"""`vigil train …`: the stages of training, each in a process of its own."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+app = typer.Typer(help="Pretrain and fine-tune.", no_args_is_help=True)
+AsOf = Annotated[
+    datetime | None, typer.Option("--as-of", formats=["%Y-%m-%d"], help="the snapshot's day; default newest")
+]
+Initial = Annotated[Path | None, typer.Option(help="folder of the model to start from")]
+
+
+@app.command()
+def pretrain(as_of: AsOf = None, initial: Initial = None) -> None:
+    """Masked language modelling on train-split patients."""
+    _launch("pretrain", as_of, initial)
+
+
+@app.command()
+def finetune(as_of: AsOf = None) -> None:
+    """Fine-tune on the labels and write predictions."""
+    _launch("finetune", as_of, None)
+
+
+@app.command()
+def presets() -> None:
+    """List the presets."""
+    from ml.models.presets import preset_names
+
+    typer.echo("\n".join(preset_names()))
+
+
+def _launch(stage: Literal["pretrain", "finetune"], as_of: datetime | None, initial: Path | None) -> None:
+    from ml.cohorts import open_run
+    from ml.training import launch
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    done = launch(stage, open_run(as_of.date() if as_of else None), initial)
+    typer.echo(f"{stage}: {done['tokens']:,} tokens in {done['seconds']:.0f} s, loss {done['final_loss']:.4f}")

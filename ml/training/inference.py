@@ -1,0 +1,47 @@
+"""Logits and risks of many sequences, in length-bucketed batches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ml.models.medbert import Inputs, MedBert
+from ml.sequences.batches import Item, gather, plan
+from ml.settings import get_settings
+from ml.training.parallel import on_threads
+from ml.training.precision import autocast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BATCH_POSITIONS = 4_096
+
+
+def logits_of(model: MedBert, source: Item) -> npt.NDArray[np.float32]:
+    """``[n, outcomes]`` logits before calibration."""
+    return _run(model, source, lambda inputs: model(inputs).float())
+
+
+def risks_of(model: MedBert, source: Item) -> npt.NDArray[np.float32]:
+    """``[n, outcomes]`` calibrated probabilities."""
+    return _run(model, source, model.risks)
+
+
+def _run(model: MedBert, source: Item, function: Callable[[Inputs], torch.Tensor]) -> npt.NDArray[np.float32]:
+    was_training = model.training
+    model.eval()
+    longest = model.config.longest
+    out = np.empty((source.row.size, len(model.config.outcomes)), np.float32)
+
+    @torch.inference_mode()
+    def fill(items: npt.NDArray[np.int64]) -> None:
+        with autocast(model.device):
+            out[items] = function(Inputs.of(gather(source, items, longest), model.device)).cpu().numpy()
+
+    threads = get_settings().threads if model.device.type == "cpu" else 1
+    on_threads(fill, plan(source.lengths(longest), BATCH_POSITIONS), threads)
+    model.train(was_training)
+    return out

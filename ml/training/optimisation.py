@@ -1,0 +1,59 @@
+"""AdamW, a warm-up followed by a cosine, clipping, and the check that the loss is a number."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ml.common.errors import VigilError
+from ml.models.presets import StagePreset
+
+
+def optimiser(model: nn.Module, stage: StagePreset, head_rate: float = 1.0) -> torch.optim.AdamW:
+    """Fused AdamW; biases, norms and other vectors are not decayed.
+
+    Args:
+        head_rate: learning rate of parameters named ``heads.*``, as a multiple of the others'.
+    """
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((name.startswith("heads."), parameter.ndim >= 2), []).append(parameter)
+    settings = [
+        {
+            "params": parameters,
+            "weight_decay": stage.weight_decay if decayed else 0.0,
+            "factor": head_rate if head else 1.0,
+        }
+        for (head, decayed), parameters in groups.items()
+    ]
+    return torch.optim.AdamW(settings, lr=stage.learning_rate, betas=(0.9, 0.98), fused=True)
+
+
+def rate(share: float, warmup: float) -> float:
+    """Factor on the learning rate at a share 0 … 1 of the budget: linear up, then a cosine down to 5 %."""
+    if share < warmup:
+        return max(share / warmup, 0.01)
+    along = min((share - warmup) / max(1.0 - warmup, 1e-9), 1.0)
+    return 0.05 + 0.95 * 0.5 * (1.0 + math.cos(math.pi * along))
+
+
+def step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, stage: StagePreset, share: float) -> float:
+    """One update from the gradients that are there; the loss as a number.
+
+    Raises:
+        VigilError: the loss is not finite; the weights were not touched.
+    """
+    value = float(loss)
+    if not math.isfinite(value):
+        raise VigilError(
+            f"the training loss became {value} at {share:.0%} of the budget",
+            "set a smaller learning_rate in the preset, or another VIGIL_SEED",
+        )
+    for group in optimizer.param_groups:
+        group["lr"] = stage.learning_rate * group["factor"] * rate(share, stage.warmup)
+    nn.utils.clip_grad_norm_(model.parameters(), stage.clip)
+    optimizer.step()
+    return value

@@ -1,0 +1,47 @@
+"""An Airflow of the tests' own. Airflow reads its environment at import, so it is set here, before any import."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from airflow.dag_processing.dagbag import DagBag
+
+ROOT = Path(__file__).parents[2]
+_home = tempfile.TemporaryDirectory(prefix="vigil-airflow-")
+os.environ.update(
+    {
+        "AIRFLOW_HOME": _home.name,
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+        "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{_home.name}/airflow.db",
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": f"{_home.name}/logs",
+    }
+)
+
+
+@pytest.fixture(scope="session")
+def dag_bag() -> Iterator[DagBag]:
+    """Every DAG of dags/, parsed as the dag-processor parses them."""
+    from airflow.dag_processing.dagbag import BundleDagBag
+
+    yield BundleDagBag(dag_folder=ROOT / "dags", bundle_path=ROOT / "dags", bundle_name="dags-folder")
+    _home.cleanup()
+
+
+@pytest.fixture(scope="session")
+def airflow_database(dag_bag: DagBag) -> None:
+    """Airflow's metadata database, migrated, with the DAGs in it."""
+    from airflow.dag_processing.dagbag import sync_bag_to_db
+    from airflow.utils.db import initdb
+
+    initdb()
+    sync_bag_to_db(dag_bag, "dags-folder", None)

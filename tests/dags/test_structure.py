@@ -1,0 +1,86 @@
+"""What the scheduler sees: exactly these DAGs, owners, tags, retries, pools and queues."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from airflow.dag_processing.dagbag import DagBag
+
+NIGHTLY = {
+    "extract",
+    "validate",
+    "commit_snapshot",
+    "find_champion",
+    "score",
+    "publish_risk_scores",
+    "interconnect",
+    "publish_interconnections",
+    "report",
+}
+RETRAINING = {
+    "find_snapshot",
+    "prepare",
+    "pretrain",
+    "finetune",
+    "consult_oracle",
+    "evaluate",
+    "gate",
+    "register",
+    "await_decision",
+    "promote",
+    "score",
+    "publish_risk_scores",
+    "report",
+}
+OWNERS = {"nightly": "data-engineering", "retraining": "ml-engineering"}
+TAGS = {"nightly": {"vigil", "publication"}, "retraining": {"vigil", "training"}}
+ON_THE_GPU = {"pretrain", "finetune"}
+
+
+def test_every_dag_file_imports(dag_bag: DagBag) -> None:
+    assert dag_bag.import_errors == {}
+
+
+def test_the_set_of_dags_and_their_tasks_is_exact(dag_bag: DagBag) -> None:
+    found = {dag_id: set(dag.task_ids) for dag_id, dag in dag_bag.dags.items()}
+    assert found == {"nightly": NIGHTLY, "retraining": RETRAINING}
+
+
+@pytest.mark.parametrize("dag_id", ["nightly", "retraining"])
+def test_owners_and_tags_are_exact(dag_bag: DagBag, dag_id: str) -> None:
+    dag = dag_bag.dags[dag_id]
+    assert {task.owner for task in dag.tasks} == {OWNERS[dag_id]}
+    assert set(dag.tags) == TAGS[dag_id]
+
+
+def test_only_training_runs_in_the_gpu_queue_and_pool(dag_bag: DagBag) -> None:
+    placed = {
+        (dag_id, task.task_id): (task.queue, task.pool) for dag_id, dag in dag_bag.dags.items() for task in dag.tasks
+    }
+    on_the_gpu = {key for key, place in placed.items() if place == ("gpu", "gpu")}
+    assert on_the_gpu == {("retraining", task) for task in ON_THE_GPU}
+    assert {place for key, place in placed.items() if key not in on_the_gpu} == {("default", "default_pool")}
+
+
+def test_retries_are_exact(dag_bag: DagBag) -> None:
+    retries = {(dag_id, task.task_id): task.retries for dag_id, dag in dag_bag.dags.items() for task in dag.tasks}
+    expected = {key: 2 for key in retries}
+    expected |= {("retraining", task): 1 for task in ON_THE_GPU} | {("retraining", "await_decision"): 0}
+    assert retries == expected
+
+
+@pytest.mark.parametrize("dag_id", ["nightly", "retraining"])
+def test_a_run_stands_for_one_day_and_runs_alone(dag_bag: DagBag, dag_id: str) -> None:
+    dag = dag_bag.dags[dag_id]
+    assert type(dag.timetable).__name__ == "CronDataIntervalTimetable"
+    assert dag.max_active_runs == 1
+    assert not dag.catchup
+
+
+@pytest.mark.parametrize("dag_id", ["nightly", "retraining"])
+@pytest.mark.parametrize("answer", ["safe to clear?", "safe to backfill?", "when it is red"])
+def test_every_dag_says_what_to_do(dag_bag: DagBag, dag_id: str, answer: str) -> None:
+    assert answer in (dag_bag.dags[dag_id].doc_md or "").lower()

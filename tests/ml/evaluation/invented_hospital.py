@@ -1,0 +1,85 @@
+"""A small invented hospital in a real event log, and answers of models whose quality is chosen."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+
+import numpy as np
+import polars as pl
+
+from ml.cohorts.runs import TrainingRun
+from ml.common.files import sha256_file, write_json
+from ml.evaluation.rows import write_predictions
+from ml.extraction import commit_snapshot
+from ml.extraction.log import MANIFEST, VERDICT, Partition, pending_path, write_manifest
+from ml.extraction.schema import EVENT_SCHEMA
+from ml.extraction.writer import ShardWriter
+from ml.settings import get_settings
+
+AS_OF = date(2019, 12, 31)
+FIRST = 987_650_000_001  # subject ids that no figure looks like by chance
+START = datetime(2010, 1, 1)
+RISK_CODE, NOISE = "ICD10CM//I10", tuple(f"ICD10CM//M{k}.{k % 10}" for k in range(10, 40))
+
+
+def invented_events(subjects: int, seed: int = 7, revealing: bool = False) -> pl.DataFrame:
+    """Heart failure follows hypertension (I10); nobody dies.
+
+    ``revealing`` adds a code 364 days before every heart failure: seen at exactly the index days that precede one.
+    """
+    rng = np.random.default_rng(seed)
+    rows: list[tuple[int, datetime | None, str]] = []
+    for subject in range(FIRST, FIRST + subjects):
+        sick = rng.random() < 0.4
+        rows.append((subject, datetime(1930 + int(rng.integers(0, 60)), 5, 1), "MEDS_BIRTH"))
+        rows.append((subject, None, f"GENDER//{'FM'[subject % 2]}"))
+        for day in rng.integers(0, 3640, 25):
+            rows.append((subject, START + timedelta(days=int(day)), NOISE[int(rng.integers(0, len(NOISE)))]))
+        if sick:
+            rows.append((subject, START + timedelta(days=int(rng.integers(0, 1500))), RISK_CODE))
+        if rng.random() < (0.55 if sick else 0.12):
+            event = START + timedelta(days=int(rng.integers(2000, 3640)))
+            rows.append((subject, event, "ICD10CM//I50.9"))
+            if revealing:
+                rows.append((subject, event - timedelta(days=364), "ICD10CM//Z99.9"))
+    frame = pl.DataFrame(
+        rows, schema={"subject_id": pl.Int64, "time": pl.Datetime("us"), "code": pl.String}, orient="row"
+    )
+    return frame.with_row_index("key").with_columns(
+        recorded_at=pl.col("time").fill_null(START).clip(START), source_key=pl.format("invented/{}", "key")
+    )
+
+
+def commit(events: pl.DataFrame) -> None:
+    """Write the events as the base load of a log and commit its snapshot."""
+    path = pending_path(AS_OF)
+    path.mkdir(parents=True)
+    full = events.with_columns(
+        numeric_value=pl.lit(None, pl.Float32),
+        text_value=pl.lit(None, pl.String),
+        visit_id=pl.lit(None, pl.Int64),
+        removed=pl.lit(False),
+    ).select(EVENT_SCHEMA.names)
+    shards = get_settings().shards
+    writer = ShardWriter(path, shards, 65_536)
+    with writer:
+        for batch in full.to_arrow().cast(EVENT_SCHEMA).to_batches():
+            writer.write("invented", batch)
+    source = {"name": "invented", "schema": "none", "hospital": "invented"}
+    counts = {"rows": dict(writer.rows), "vocabularies": dict(writer.vocabularies), "files": writer.files()}
+    write_manifest(path, Partition(AS_OF, None, AS_OF, source, "kept", shards, **counts))
+    verdict = {"passed": True, "manifest_sha256": sha256_file(path / MANIFEST), "quarantine_sha256": None}
+    write_json(path / VERDICT, verdict)
+    commit_snapshot(AS_OF)
+
+
+def answer(run: TrainingRun, model: str, noise: float, seed: int = 0) -> None:
+    """Predictions of an invented model: the label seen through noise, on tuning and held-out rows."""
+    rng = np.random.default_rng(seed)
+    frames = []
+    for task in get_settings().tasks:
+        labels = pl.read_parquet(run.labels(task)).filter(pl.col("split") != "train")
+        score = labels["boolean_value"].to_numpy() + rng.normal(0, noise, len(labels)) - 2.5
+        p = pl.Series("predicted_boolean_probability", 1 / (1 + np.exp(-score)))
+        frames.append(labels.with_columns(p, task=pl.lit(task)))
+    write_predictions(run, model, frames)

@@ -1,0 +1,234 @@
+"""The whole evaluation on a real event log with real labels."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import numpy as np
+import polars as pl
+import pytest
+from invented_hospital import AS_OF, answer, commit, invented_events
+from sklearn.metrics import roc_auc_score
+
+from ml.cohorts.labels import make_labels
+from ml.cohorts.runs import TrainingRun, open_run
+from ml.common.errors import ConfigError, NotFoundError, RefusedError
+from ml.evaluation import evaluate
+from ml.evaluation.results import Evaluation
+from ml.settings import Settings
+
+
+def held_out(run: TrainingRun, model: str, task: str) -> pl.DataFrame:
+    frame = pl.read_parquet(run.predictions(model))
+    return frame.filter((pl.col("task") == task) & (pl.col("split") == "held_out"))
+
+
+def rewrite(run: TrainingRun, model: str, change: pl.Expr | None = None, **columns: pl.Expr) -> None:
+    frame = pl.read_parquet(run.predictions(model))
+    frame = frame.with_columns(**columns) if columns else frame.filter(change)
+    frame.write_parquet(run.predictions(model))
+
+
+def test_every_model_is_judged_on_the_same_rows_with_paired_intervals(run: TrainingRun) -> None:
+    answer(run, "oracle", noise=0.5)
+    found = evaluate(run)
+    task = found.tasks["heart_failure"]
+    assert found.models == ("medbert", "logistic_regression", "age_sex", "oracle")
+    assert task.horizon_days == 365
+    rows = held_out(run, "medbert", "heart_failure")
+    for model, result in task.all_days.items():
+        judged = held_out(run, model, "heart_failure")
+        expected = roc_auc_score(judged["boolean_value"], judged["predicted_boolean_probability"])
+        assert (result.n, result.events) == (len(rows), rows["boolean_value"].sum())
+        assert result.auroc is not None
+        assert result.auroc.value == pytest.approx(expected, abs=1e-6)
+        assert result.auroc.low < result.auroc.value < result.auroc.high
+    medbert, age_sex = task.all_days["medbert"].auroc, task.all_days["age_sex"].auroc
+    paired = task.differences["medbert-minus-age_sex"].auroc
+    assert medbert is not None
+    assert age_sex is not None
+    assert paired is not None
+    assert paired.value == pytest.approx(medbert.value - age_sex.value, abs=2e-6)
+    assert set(task.differences) == {f"medbert-minus-{m}" for m in ("logistic_regression", "age_sex", "oracle")}
+    assert set(found.macro.models) == set(found.models)
+    assert found.warnings == ()
+
+
+def test_models_that_rank_alike_do_not_differ_in_any_draw(run: TrainingRun) -> None:
+    rewritten = pl.read_parquet(run.predictions("medbert")).with_columns(
+        predicted_boolean_probability=pl.col("predicted_boolean_probability") * 0.9 + 0.001
+    )
+    rewritten.write_parquet(run.predictions("champion"))
+    task = evaluate(run).tasks["heart_failure"]
+    paired, single = task.differences["medbert-minus-champion"].auroc, task.all_days["medbert"].auroc
+    assert paired is not None
+    assert single is not None
+    assert (paired.low, paired.value, paired.high) == (0, 0, 0)  # the same ranking in every draw
+    assert single.high - single.low > 0.01
+
+
+def test_the_temporal_hold_out_is_the_newest_day_alone(run: TrainingRun) -> None:
+    task = evaluate(run).tasks["heart_failure"]
+    newest = pl.read_parquet(run.labels("heart_failure")).filter(
+        (pl.col("split") == "held_out") & (pl.col("index") == 1)
+    )
+    assert task.temporal["medbert"].n == len(newest)
+    assert task.temporal["medbert"].n < task.all_days["medbert"].n
+    assert task.temporal["medbert"].events == newest["boolean_value"].sum()
+
+
+def test_logistic_regression_finds_the_planted_risk_code_and_age_and_sex_alone_cannot(run: TrainingRun) -> None:
+    task = evaluate(run).tasks["heart_failure"]
+    codes, age_sex = task.all_days["logistic_regression"].auroc, task.all_days["age_sex"].auroc
+    assert codes is not None
+    assert age_sex is not None
+    assert codes.low > 0.55
+    assert age_sex.value < codes.value
+
+
+def test_baselines_answer_for_tuning_and_held_out_rows_but_never_for_train(run: TrainingRun) -> None:
+    evaluate(run)
+    for model in ("age_sex", "logistic_regression"):
+        written = pl.read_parquet(run.predictions(model))
+        labels = pl.concat([pl.read_parquet(run.labels(t)) for t in ("heart_failure", "death")])
+        assert set(written["split"].unique()) == {"tuning", "held_out"}
+        assert len(written) == len(labels.filter(pl.col("split") != "train"))
+
+
+def test_an_outcome_without_events_gets_a_reason_instead_of_metrics(run: TrainingRun) -> None:
+    found = evaluate(run)
+    for result in found.tasks["death"].all_days.values():
+        assert result.auroc is None
+        assert result.roc == ()
+        assert "fewer than two" in (result.reason or "")
+    assert found.tasks["death"].differences == {}
+    assert found.macro.tasks == ("heart_failure",)
+
+
+def test_a_second_evaluation_gives_the_same_bytes(run: TrainingRun) -> None:
+    first = evaluate(run).digest
+    content, baseline = run.evaluation.read_bytes(), run.predictions("logistic_regression").read_bytes()
+    assert evaluate(run).digest == first
+    assert run.evaluation.read_bytes() == content
+    assert run.predictions("logistic_regression").read_bytes() == baseline
+
+
+def test_an_evaluation_holds_no_patient(run: TrainingRun, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    evaluate(run)
+    text = run.evaluation.read_text() + caplog.text
+    subjects = pl.read_parquet(run.labels("heart_failure"))["subject_id"].unique().to_list()
+    assert len(subjects) > 100
+    assert not [subject for subject in subjects if str(subject) in text]
+    assert str(AS_OF) in text
+
+
+def test_predictions_that_miss_a_row_are_refused(run: TrainingRun) -> None:
+    one = held_out(run, "medbert", "heart_failure").row(0, named=True)
+    rewrite(run, "medbert", ~((pl.col("subject_id") == one["subject_id"]) & (pl.col("split") == "held_out")))
+    with pytest.raises(RefusedError, match=r"does not cover the label rows of task 'heart_failure' \(\d+ missing, 0"):
+        evaluate(run)
+
+
+def test_predictions_of_a_train_patient_among_the_judged_are_refused(run: TrainingRun) -> None:
+    labels = pl.read_parquet(run.labels("heart_failure"))
+    intruder = labels.filter(pl.col("split") == "train").head(1)
+    extra = intruder.with_columns(
+        predicted_boolean_probability=pl.lit(0.5), task=pl.lit("heart_failure"), split=pl.lit("held_out")
+    )
+    frame = pl.read_parquet(run.predictions("medbert"))
+    pl.concat([frame, extra.select(frame.columns)]).write_parquet(run.predictions("medbert"))
+    with pytest.raises(RefusedError, match="0 missing, 1 too many"):
+        evaluate(run)
+
+
+def test_labels_that_call_a_train_patient_held_out_are_refused(run: TrainingRun) -> None:
+    labels = pl.read_parquet(run.labels("heart_failure"))
+    moved = pl.when(pl.col("subject_id") == labels["subject_id"][0]).then(pl.lit("held_out")).otherwise(pl.col("split"))
+    assert labels["split"][0] != "held_out"
+    labels.with_columns(split=moved).write_parquet(run.labels("heart_failure"))
+    with pytest.raises(RefusedError, match="in a split that is not theirs"):
+        evaluate(run)
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"boolean_value": ~pl.col("boolean_value")}, "judged by other labels"),
+        ({"predicted_boolean_probability": pl.col("predicted_boolean_probability") + 1}, r"outside \[0, 1\]"),
+        ({"predicted_boolean_probability": pl.lit(float("nan"))}, r"outside \[0, 1\]"),
+    ],
+)
+def test_predictions_with_other_labels_or_impossible_probabilities_are_refused(
+    run: TrainingRun, columns: dict[str, pl.Expr], reason: str
+) -> None:
+    rewrite(run, "medbert", **columns)
+    with pytest.raises(RefusedError, match=reason):
+        evaluate(run)
+
+
+def test_a_run_without_med_berts_predictions_says_so(run: TrainingRun) -> None:
+    run.predictions("medbert").unlink()
+    with pytest.raises(NotFoundError, match="no predictions of Med-BERT"):
+        evaluate(run)
+
+
+def test_a_model_above_the_oracle_raises_a_leak_warning(run: TrainingRun) -> None:
+    answer(run, "oracle", noise=2.0)
+    answer(run, "medbert", noise=0.1)
+    warnings = evaluate(run).warnings
+    assert [(w.kind, w.task) for w in warnings] == [("above_oracle", "heart_failure")]
+    assert "'medbert'" in warnings[0].message
+
+
+def test_a_code_that_tells_the_outcome_by_itself_raises_a_leak_warning(place: Settings) -> None:
+    commit(invented_events(800, revealing=True))
+    run = open_run(AS_OF)
+    make_labels(run)
+    answer(run, "medbert", noise=1.0)
+    warnings = evaluate(run).warnings
+    assert {w.kind for w in warnings} == {"single_code"}
+    assert any("ICD10CM//Z99.9" in w.message for w in warnings)
+
+
+def test_the_command_line_shows_what_was_found(run: TrainingRun) -> None:
+    from typer.testing import CliRunner
+
+    from ml.evaluation.commands import app
+
+    assert isinstance(CliRunner().invoke(app, ["show"]).exception, NotFoundError)
+    said = CliRunner().invoke(app, ["run"]).output
+    found = Evaluation.load(run.evaluation)
+    assert f"medbert              {found.tasks['heart_failure'].all_days['medbert'].auroc}" in said
+    assert "fewer than two held-out patients with the outcome" in said
+    everything = json.loads(CliRunner().invoke(app, ["show", "--json"]).output)
+    assert everything["digest"] == found.digest == found.summary()["digest"]
+
+
+def test_a_changed_evaluation_is_not_read(run: TrainingRun) -> None:
+    evaluate(run)
+    assert Evaluation.load(run.evaluation).digest
+    text = run.evaluation.read_text()
+    run.evaluation.write_text(text.replace('"draws": 100', '"draws": 101'))
+    with pytest.raises(ConfigError, match="does not match its own digest"):
+        Evaluation.load(run.evaluation)
+    with pytest.raises(NotFoundError, match="no evaluation"):
+        Evaluation.load(run.path / "elsewhere.json")
+
+
+def test_features_know_only_what_was_recorded_by_the_index_day(place: Settings) -> None:
+    from ml.evaluation.features import make_features
+    from ml.evaluation.rows import read_labels
+
+    late = invented_events(200)
+    risk = pl.col("code").str.starts_with("ICD10CM//I10")
+    after = pl.lit(AS_OF).cast(pl.Datetime("us"))
+    commit(late.with_columns(recorded_at=pl.when(risk).then(after).otherwise(pl.col("recorded_at"))))
+    run = open_run(AS_OF)
+    make_labels(run)
+    features = make_features(run, [read_labels(run, "heart_failure")])
+    assert "ICD10CM//I10" not in features.codes  # it happened years ago, and was recorded on the last day
+    assert "ICD10CM//M10*" in features.codes
+    assert np.isfinite(features.age).all()
+    assert set(features.sex.tolist()) == {"F", "M"}

@@ -1,0 +1,229 @@
+"""The report of a night, with every part there and with each part absent."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from datetime import date
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from invented_night import AS_OF, DIGEST, decide, make_evaluation, make_log, publish_pairs, publish_risks
+
+from ml.evaluation.results import Estimate, MetricSet, TaskResult
+from ml.publication.report import write_report
+from ml.publication.report_figures import Edge, dot_whisker, network
+from ml.publication.report_icd import chapter
+from ml.publication.report_inputs import fold_small
+from ml.publication.report_words import comparison
+from ml.settings import Settings, get_settings
+
+
+class Balance(HTMLParser):
+    """Fails where tags do not close in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("meta", "link", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture
+def night(vigil: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("VIGIL_BOOTSTRAP", "50")
+    get_settings.cache_clear()
+    return get_settings()
+
+
+def full_night() -> None:
+    run = make_evaluation(make_log())
+    decide(run, by_policy=True)
+    publish_risks()
+    publish_pairs()
+
+
+def words_of(path: Path) -> str:
+    """The report's text as a reader sees it."""
+    text = re.sub(r"<style>.*?</style>|<[^>]+>", " ", path.read_text(), flags=re.DOTALL)
+    return re.sub(r"\s+", " ", text).replace("&#39;", "'").replace("&gt;", ">").replace("&lt;", "<")
+
+
+def test_a_full_night_shows_every_part_and_needs_nothing_from_outside(night: Settings) -> None:
+    full_night()
+    path = write_report(AS_OF)
+    assert path == night.data_dir / "reports" / f"{AS_OF}.html"
+    html, text = path.read_text(), words_of(path)
+    for expected in (
+        "521,687 events extracted",
+        "15 expectations asked of 521,687 rows; 1 warn, 0 block",
+        DIGEST,
+        "by policy; no person has reviewed it",
+        "Med-BERT is above logistic regression for",
+        "Oracle",
+        "Relative risk",
+        "Chronic kidney disease",
+        "version 3",
+        "The patients are invented",
+    ):
+        assert expected in text
+    assert len(re.findall(r"<svg", html)) == 1 + 4 + 4 + 2
+    assert not re.findall(r"https?://|<script|@import|url\(|src=", html)
+    assert path.stat().st_size < 400_000
+    balance = Balance()
+    balance.feed(html)
+    assert balance.open == []
+
+
+def test_a_report_holds_no_pseudonym_and_no_small_count(night: Settings) -> None:
+    full_night()
+    text = words_of(write_report(AS_OF))
+    assert "secret-" not in text
+    assert "deceased" not in text  # one patient: joined with the others who are out of scope
+    assert "other reasons 20" in text
+
+
+def test_the_same_night_gives_the_same_bytes(night: Settings) -> None:
+    full_night()
+    first = write_report(AS_OF).read_bytes()
+    assert write_report(AS_OF).read_bytes() == first
+
+
+def test_a_decision_by_a_person_names_the_person_and_says_nothing_of_policy(night: Settings) -> None:
+    decide(make_evaluation(make_log()), by_policy=False)
+    text = words_of(write_report(AS_OF))
+    assert "Champion. Version 3 was let through by dr.chen" in text
+    assert "by policy" not in text
+
+
+def test_a_waiting_challenger_is_not_called_champion(night: Settings) -> None:
+    make_evaluation(make_log())
+    text = words_of(write_report(AS_OF))
+    assert "Challenger. The gate let this model through to review; nobody has decided on it yet." in text
+    assert "Champion" not in text
+
+
+def test_a_rejected_model_says_by_whom(night: Settings) -> None:
+    decide(make_evaluation(make_log()), by_policy=False, decision="rejected")
+    assert "Version 3 was rejected by dr.chen" in words_of(write_report(AS_OF))
+
+
+def test_the_report_says_so_when_logistic_regression_wins(night: Settings) -> None:
+    make_evaluation(make_log(), regression_wins=True)
+    text = words_of(write_report(AS_OF))
+    assert "Logistic regression wins for death, heart failure, stroke and type 2 diabetes." in text
+    assert "Logistic regression wins: Med-BERT is below it by AUROC -0." in text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (0.001, 0.03, "Med-BERT is above logistic regression"),
+        (-0.03, -0.001, "Logistic regression wins"),
+        (-0.01, 0.02, "cannot be told apart"),
+    ],
+)
+def test_who_is_ahead_follows_from_the_paired_interval_alone(low: float, high: float, words: str) -> None:
+    difference = MetricSet(auroc=Estimate(value=(low + high) / 2, low=low, high=high))
+    differences = {"medbert-minus-logistic_regression": difference}
+    task = TaskResult(task="stroke", horizon_days=365, all_days={}, temporal={}, differences=differences)
+    assert words in (comparison(task, "logistic_regression") or "")
+
+
+def test_a_night_without_a_model_or_anything_published_says_why(night: Settings) -> None:
+    make_log()
+    text = words_of(write_report(AS_OF))
+    assert "No model has been evaluated and let through yet" in text
+    assert "no model is champion yet, so nobody was scored" in text
+    assert "disclosure control left nothing" in text
+    assert "No table has a release of this night" in text
+
+
+def test_a_day_without_a_snapshot_says_so(night: Settings) -> None:
+    text = words_of(write_report(date(2001, 1, 1)))
+    assert "There is no snapshot of 2001-01-01" in text
+    assert "No partition of the event log covers this day." in text
+
+
+def test_a_night_that_quality_blocked_shows_what_blocked_it(night: Settings) -> None:
+    make_log(passed=False)
+    text = words_of(write_report(AS_OF))
+    assert "not before birth condition occurrence block 40 of 182,344" in text
+
+
+def test_a_database_out_of_reach_leaves_the_rest_of_the_report(
+    night: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_evaluation(make_log())
+    monkeypatch.setenv("VIGIL_READ_DSN", "postgresql://vigil_read:hidden@127.0.0.1:1/vigil")
+    get_settings.cache_clear()
+    text = words_of(write_report(AS_OF))
+    assert "What is published could not be read: cannot connect to Postgres at 127.0.0.1:1/vigil" in text
+    assert "hidden" not in text
+    assert "521,687 events extracted" in text
+
+
+def test_outcomes_too_rare_to_judge_give_reasons_instead_of_pictures(night: Settings) -> None:
+    make_evaluation(make_log(), rare=True)
+    text = words_of(write_report(AS_OF))
+    assert "fewer than two held-out patients with the outcome" in text
+    assert "No outcome has enough events to compare the models." in text
+    assert "No outcome has the eleven events" in text
+
+
+def test_an_older_night_says_that_another_release_is_current(night: Settings) -> None:
+    make_log()
+    publish_pairs(as_of=date(2019, 7, 4))
+    text = words_of(write_report(AS_OF))
+    assert "Nothing of this night is published; the current release is the one of 2019-07-04." in text
+
+
+def test_small_counts_are_joined_until_none_can_be_had_by_subtraction() -> None:
+    assert fold_small([("a", 50), ("b", 30), ("c", 3)], 11) == (("a", 50), ("other reasons", 33))
+    assert fold_small([("a", 50), ("b", 8), ("c", 7)], 11) == (("a", 50), ("other reasons", 15))
+    assert fold_small([("a", 50), ("b", 30)], 11) == (("a", 50), ("b", 30))
+    assert fold_small([("a", 5)], 11) == ()
+    assert fold_small([("a", 0)], 11) == ()
+
+
+def test_chapters_follow_the_classification() -> None:
+    codes = {"ICD10CM//D49": "Neoplasms", "ICD10CM//D50": "Blood, immunity", "ICD10CM//H60": "Ear"}
+    codes |= {"ICD9CM//428": "Circulation", "ICD9CM//E88": "External causes", "ICD9CM//001": "Infections"}
+    codes |= {"ATC//A10": "Other", "ICD10CM//": "Other"}
+    assert {code: chapter(code) for code in codes} == codes
+
+
+def test_names_in_pictures_are_escaped() -> None:
+    edge = Edge("ICD10CM//E11", "ICD10CM//<b>", 2.0, 1.5, 2.5, 20, True)
+    assert "<b>" not in network([edge], {"ICD10CM//E11": "<script>"}, "a <label>")
+    assert "<script>" not in network([edge], {"ICD10CM//E11": "<script>"}, "x")
+    estimate = Estimate(value=0.7, low=0.6, high=0.8)
+    assert "<i>" not in dot_whisker([("<i>", [("medbert", estimate)])], "x")
+    assert "→" not in network([replace(edge, directed=False)], {}, "x")
+
+
+def test_a_browser_draws_the_report(night: Settings, tmp_path: Path) -> None:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium on this machine: the report is not rendered")
+    full_night()
+    picture = tmp_path / "report.png"
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    flags += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}"]
+    flags += [f"--screenshot={picture}", "--window-size=1100,6000", "--hide-scrollbars"]
+    subprocess.run([chromium, *flags, write_report(AS_OF).as_uri()], check=True, capture_output=True, timeout=120)
+    from matplotlib.image import imread
+
+    pixels = imread(picture)[..., :3]
+    height = pixels.shape[0]
+    for part in range(6):  # every sixth of the page has dark text on it: nothing overlaps into nothing
+        strip = pixels[part * height // 6 : (part + 1) * height // 6]
+        assert (strip.mean(axis=2) < 0.4).mean() > 0.002
