@@ -21,6 +21,7 @@ Parameter `full`: pretrain from scratch instead of warm-starting from the champi
 from __future__ import annotations
 
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import vigil_defaults as vigil
@@ -51,22 +52,24 @@ def retraining() -> None:
             raise AirflowSkipException(f"nothing new: a model of snapshot {run.name} was already judged")
         return run.as_of.isoformat()
 
-    @task
+    @task(multiple_outputs=False)
     def prepare(as_of: str) -> dict[str, Any]:
         from ml.cohorts import make_labels, open_run
+        from ml.registry import warm_start
         from ml.sequences import prepare
 
         run = open_run(date.fromisoformat(as_of))
-        return {"sequences": prepare(run), "labels": make_labels(run)}
+        initial = None if get_current_context()["params"]["full"] else warm_start()
+        labels, sequences = make_labels(run), prepare(run, initial)
+        return {"initial": str(initial) if initial else None, "labels": labels, "sequences": sequences}
 
     @task(**GPU)
-    def pretrain(as_of: str) -> dict[str, Any]:
+    def pretrain(as_of: str, prepared: dict[str, Any]) -> dict[str, Any]:
         from ml.cohorts import open_run
-        from ml.registry import warm_start
         from ml.training import launch
 
-        full = get_current_context()["params"]["full"]
-        return launch("pretrain", open_run(date.fromisoformat(as_of)), initial=None if full else warm_start())
+        initial = Path(prepared["initial"]) if prepared["initial"] else None
+        return launch("pretrain", open_run(date.fromisoformat(as_of)), initial)
 
     @task(**GPU)
     def finetune(as_of: str) -> dict[str, Any]:
@@ -83,6 +86,16 @@ def retraining() -> None:
         from ml.demo.oracle import write_predictions
 
         return str(write_predictions(open_run(date.fromisoformat(as_of))))
+
+    @task
+    def consult_champion(as_of: str) -> str:
+        from ml.cohorts import open_run
+        from ml.scoring import predict_with_champion
+
+        path = predict_with_champion(open_run(date.fromisoformat(as_of)))
+        if path is None:
+            raise AirflowSkipException("no champion to compare with")
+        return str(path)
 
     @task(trigger_rule=TriggerRule.NONE_FAILED)
     def evaluate(as_of: str) -> dict[str, Any]:
@@ -112,7 +125,7 @@ def retraining() -> None:
 
     @task.sensor(mode="reschedule", poke_interval=15, timeout=timedelta(days=14).total_seconds(), retries=0)
     def await_decision(version: int) -> PokeReturnValue:
-        from ml.registry import decision_for, decide_by_policy
+        from ml.registry import decide_by_policy, decision_for
 
         decision = decide_by_policy(version) if get_settings().review == "auto" else decision_for(version)
         if decision is None:
@@ -148,8 +161,8 @@ def retraining() -> None:
     as_of = find_snapshot()
     prepared = prepare(as_of)
     evaluated = evaluate(as_of)
-    prepared >> pretrain(as_of) >> finetune(as_of) >> evaluated
-    prepared >> consult_oracle(as_of) >> evaluated
+    pretrain(as_of, prepared) >> finetune(as_of) >> evaluated
+    prepared >> [consult_oracle(as_of), consult_champion(as_of)] >> evaluated
     version = register(as_of)
     evaluated >> gate(as_of) >> version
     published = publish_risk_scores(as_of)

@@ -10,11 +10,16 @@ import typer
 from infra.embedded.commands import app as stack
 from infra.embedded.night import night
 from infra.postgres.commands import app as database
+from ml.cohorts.commands import app as cohorts
 from ml.common.errors import VigilError
 from ml.demo.commands import app as demo
+from ml.evaluation.commands import app as evaluation
+from ml.interconnections.commands import app as interconnections
 from ml.publication.commands import publish, show
 from ml.registry.commands import model, review
+from ml.sequences.commands import app as sequences
 from ml.sources.commands import app as load
+from ml.training.commands import app as training
 
 app = typer.Typer(
     name="vigil",
@@ -30,13 +35,19 @@ app.add_typer(model, name="model", help="The model in use.")
 app.add_typer(publish, name="publish", help="Move what is current.")
 app.add_typer(load, name="load", help="Bring CSV exports into Postgres.")
 app.add_typer(demo, name="demo", help="The demo hospital.")
+app.add_typer(cohorts, name="cohorts", help="Tasks and labels.")
+app.add_typer(sequences, name="sequences", help="Vocabulary and token stores.")
+app.add_typer(training, name="train", help="Pretraining and fine-tuning.")
+app.add_typer(evaluation, name="evaluate", help="A model against its baselines.")
+app.add_typer(interconnections, name="interconnections", help="Which diagnoses go together, which comes after which.")
 app.add_typer(stack, name="stack", help="The embedded stack: Postgres, MLflow and Airflow on this machine.")
 app.add_typer(database, name="db", help="Roles and migrations of Vigil's databases.")
 
 
 def main() -> None:
     """Entry point: known failures end in one line and their exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("ml").setLevel(logging.INFO)
     try:
         app()
     except VigilError as error:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from infra.embedded.hospitals import HOSPITALS, Hospital, find_hospital
 from ml.common.errors import SourceError
@@ -70,8 +71,10 @@ def _bring_up(hospital: Hospital, records: Path | None, console: Console) -> Non
         loading = pool.submit(_load, command)
         stack.start(home, settings)
         console.print("[green]✓[/] Postgres, MLflow and Airflow are up")
-        for line in loading.result():
-            console.print(f"[green]✓[/] {line}", highlight=False)
+        lines = loading.result()
+        console.print("[green]✓[/] the hospital's database is filled")
+        for line in lines:
+            console.print(Text(f"  {line}", style="dim"), soft_wrap=True)
 
 
 def _load(command: list[str]) -> list[str]:

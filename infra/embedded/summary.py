@@ -8,11 +8,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ml.evaluation.results import MEDBERT, Evaluation, ModelResult
+from ml.evaluation.results import AGE_SEX, CHAMPION, LOGISTIC_REGRESSION, MEDBERT, Evaluation, ModelResult
 from ml.publication import report_words as words
 from ml.publication.report import report_path
 from ml.publication.report_figures import model_name
-from ml.publication.report_inputs import Model, Night, gather
+from ml.publication.report_inputs import Night, gather
 from ml.settings import get_settings
 
 
@@ -28,9 +28,6 @@ def show_summary(as_of: date, console: Console) -> None:
         _section(console, title, lines)
     if night.model is not None:
         console.print(_comparison(night.model.evaluation))
-        for line in _comparisons(night.model):
-            console.print(f"  {line}", highlight=False)
-        console.print()
     _section(console, "Published", _published(night))
     _section(console, "Look", _places(as_of))
 
@@ -73,7 +70,9 @@ def _standing(night: Night) -> list[str]:
         return [words.absent_model(night)]
     tone, sentence = words.standing(night.model)
     colour = {"good": "green", "policy": "yellow", "wait": "yellow", "bad": "red"}[tone]
-    return [f"[{colour}]{sentence}[/]", words.headline(night.model.evaluation)]
+    evaluation = night.model.evaluation
+    others = [name for name in (AGE_SEX, LOGISTIC_REGRESSION, CHAMPION) if name in evaluation.models]
+    return [f"[{colour}]{sentence}[/]", *(words.headline(evaluation, other) for other in others)]
 
 
 def _comparison(evaluation: Evaluation) -> Table:
@@ -94,15 +93,6 @@ def _auroc(result: ModelResult | None, *, bold: bool) -> str:
     if result is None or result.auroc is None:
         return "[dim]too few events[/]"
     return f"[bold]{result.auroc}[/]" if bold else str(result.auroc)
-
-
-def _comparisons(model: Model) -> list[str]:
-    return [
-        f"{words.outcome_name(name)}: {sentence}"
-        for name, task in model.evaluation.tasks.items()
-        for other in ("age_sex", "logistic_regression")
-        if (sentence := words.comparison(task, other)) is not None
-    ]
 
 
 def _published(night: Night) -> list[str]:

@@ -17,7 +17,13 @@ from ml.common.files import read_json, sha256_json, write_json
 
 MetricName = Literal["auroc", "auprc", "brier", "calibration_slope", "calibration_intercept"]
 METRICS: tuple[MetricName, ...] = ("auroc", "auprc", "brier", "calibration_slope", "calibration_intercept")
-MEDBERT, LOGISTIC_REGRESSION, AGE_SEX, ORACLE = "medbert", "logistic_regression", "age_sex", "oracle"
+MEDBERT, CHAMPION, LOGISTIC_REGRESSION, AGE_SEX, ORACLE = (
+    "medbert",
+    "champion",
+    "logistic_regression",
+    "age_sex",
+    "oracle",
+)
 CELL = 11  # least rows in a calibration group, least events and non-events behind a drawn ROC curve
 
 
@@ -187,7 +193,7 @@ class Evaluation(_Frozen):
 
 
 def _model_order(name: str) -> tuple[int, str]:
-    known = (MEDBERT, LOGISTIC_REGRESSION, AGE_SEX, ORACLE)
+    known = (MEDBERT, CHAMPION, LOGISTIC_REGRESSION, AGE_SEX, ORACLE)
     return (known.index(name) if name in known else len(known) - 1, name)
 
 

@@ -12,7 +12,7 @@ from ml.extraction.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from ml.extraction.commit import commit_snapshot
-    from ml.extraction.extract import PartitionSummary, extract
+    from ml.extraction.extract import PartitionSummary, extract, last_recorded_day
     from ml.extraction.snapshots import load_snapshot, newest_snapshot
     from ml.extraction.view import read_view
 
@@ -20,6 +20,7 @@ _HOMES = {
     "PartitionSummary": "extract",
     "commit_snapshot": "commit",
     "extract": "extract",
+    "last_recorded_day": "extract",
     "load_snapshot": "snapshots",
     "newest_snapshot": "snapshots",
     "read_view": "view",
@@ -30,6 +31,7 @@ __all__ = [
     "Snapshot",
     "commit_snapshot",
     "extract",
+    "last_recorded_day",
     "load_snapshot",
     "newest_snapshot",
     "read_view",

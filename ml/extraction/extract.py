@@ -87,6 +87,23 @@ def extract(as_of: date) -> PartitionSummary:
             ) from None
 
 
+def last_recorded_day() -> date:
+    """The newest day on which the source recorded anything but a death: where the first night of a finished
+    collection of records stands.
+
+    Raises:
+        SourceError: the source cannot be read, or holds nothing.
+    """
+    settings = get_settings()
+    with connect(Role.EXTRACT, readonly=True) as connection:
+        plan = open_source(settings.source).plan(connection, settings.source_schema)
+        queries = [kind.last_recorded() for kind in plan.kinds if kind.kind != "death"]
+        newest: list[datetime] = [row for query in queries if (row := fetch(connection, query)[0][0]) is not None]
+    if not newest:
+        raise SourceError(f"schema {plan.schema} holds no records", "load them first (vigil load --help)")
+    return max(newest).date()
+
+
 def _extract(as_of: date, first: date | None, settings: Settings) -> Partition:
     from ml.extraction.stream import open_stream, stream_events
     from ml.extraction.writer import ShardWriter

@@ -9,6 +9,8 @@ from ml.models.config import MedBertConfig
 from ml.models.dropout import Dropout
 from ml.models.embeddings import age_feature
 
+AGE_POWERS = 3  # the heads see the age, its square and its cube
+
 
 class Decoder(nn.Module):
     """Hidden states → code logits, weights tied to the embedding table (BERT's masked language head)."""
@@ -34,7 +36,7 @@ class Heads(nn.Module):
         super().__init__()
         outcomes = len(config.outcomes)
         self.dropout = Dropout(config.dropout)
-        self.out = nn.Linear(2 * config.hidden + 3, outcomes)
+        self.out = nn.Linear(2 * config.hidden + AGE_POWERS, outcomes)
         self.codes = nn.Parameter(torch.zeros(config.vocab_size, outcomes)) if config.linear_path else None
 
     def forward(self, hidden: Tensor, tokens: Tensor, ages: Tensor, lengths: Tensor, parents: Tensor) -> Tensor:
@@ -42,8 +44,9 @@ class Heads(nn.Module):
         real = (torch.arange(tokens.shape[1], device=tokens.device)[None, :] < lengths[:, None]).to(hidden.dtype)
         mean = (hidden * real[..., None]).sum(1) / real.sum(1, keepdim=True)  # [B, H]
         age = age_feature(ages[:, 0]) * (ages[:, 0] >= 0)  # [B], at the index day: [CLS] carries it
+        age_powers = torch.stack([age ** (power + 1) for power in range(AGE_POWERS)], dim=-1)  # [B, 3]
         pooled = torch.cat((hidden[:, 0], mean), dim=-1)
-        features = torch.cat((self.dropout(pooled), torch.stack((age, age**2, age**3), dim=-1)), dim=-1)
+        features = torch.cat((self.dropout(pooled), age_powers), dim=-1)
         logits = self.out(features)
         if self.codes is None:
             return logits

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
 
 from ml.common.errors import VigilError
 from ml.models.attention import padding_bias
@@ -16,6 +17,8 @@ from ml.models.embeddings import Embeddings
 from ml.models.encoder import Encoder
 from ml.models.heads import Decoder, Heads
 from ml.sequences.batches import Batch
+
+disable_progress_bar()  # it writes to the task log
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ml.evaluation.results import Estimate, Evaluation, TaskResult
+from ml.evaluation.results import LOGISTIC_REGRESSION, MEDBERT, Estimate, Evaluation, TaskResult
 from ml.publication.report_figures import model_name
 from ml.publication.report_inputs import Decision, Model, Night
 
@@ -42,24 +42,25 @@ def comparisons_of(task: TaskResult) -> list[str]:
     return [words for other in others if (words := comparison(task, other)) is not None]
 
 
-def headline(evaluation: Evaluation) -> str:
-    """Med-BERT against logistic regression over all outcomes, in one sentence."""
+def headline(evaluation: Evaluation, other: str = LOGISTIC_REGRESSION) -> str:
+    """Med-BERT against another model over all outcomes, in one sentence."""
+    name = _lower(model_name(other))
     ahead: list[str] = []
     behind: list[str] = []
     open_: list[str] = []
-    for name, task in evaluation.tasks.items():
-        pair = task.differences.get("medbert-minus-logistic_regression")
+    for task_name, task in evaluation.tasks.items():
+        pair = task.differences.get(f"{MEDBERT}-minus-{other}")
         if pair is None or pair.auroc is None:
             continue
         place = ahead if pair.auroc.low > 0 else behind if pair.auroc.high < 0 else open_
-        place.append(outcome_name(name).lower())
+        place.append(outcome_name(task_name).lower())
     parts = []
     if ahead:
-        parts.append(f"Med-BERT is above logistic regression for {_and(ahead)}")
+        parts.append(f"Med-BERT is above {name} for {_and(ahead)}")
     if behind:
-        parts.append(f"logistic regression wins for {_and(behind)}")
+        parts.append(f"{name} wins for {_and(behind)}")
     if open_:
-        parts.append(f"the two cannot be told apart for {_and(open_)}")
+        parts.append(f"Med-BERT and {name} cannot be told apart for {_and(open_)}")
     words = "; ".join(parts)
     return words[:1].upper() + words[1:] + "." if words else "No outcome has enough events to compare the models."
 

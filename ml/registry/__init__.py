@@ -12,7 +12,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ml.registry.challenge import predict_champion
     from ml.registry.champions import champion, judged, promote, rollback, warm_start
     from ml.registry.decisions import decide_by_policy, decision_for
     from ml.registry.gates import gate
@@ -32,7 +31,6 @@ __all__ = [
     "decision_for",
     "gate",
     "judged",
-    "predict_champion",
     "promote",
     "register",
     "rollback",
@@ -40,7 +38,6 @@ __all__ = [
 ]
 
 _HOME = {
-    "predict_champion": "challenge",
     **dict.fromkeys(("champion", "judged", "promote", "rollback", "warm_start"), "champions"),
     **dict.fromkeys(("decide_by_policy", "decision_for"), "decisions"),
     "gate": "gates",

@@ -7,11 +7,19 @@ from __future__ import annotations
 
 from ml.cohorts.runs import TrainingRun
 from ml.common.files import write_json
-from ml.evaluation.results import AGE_SEX, LOGISTIC_REGRESSION, MEDBERT, Estimate, Evaluation, ModelResult, TaskResult
+from ml.evaluation.results import (
+    AGE_SEX,
+    CHAMPION,
+    LOGISTIC_REGRESSION,
+    MEDBERT,
+    Estimate,
+    Evaluation,
+    ModelResult,
+    TaskResult,
+)
 from ml.registry.types import Check, GateResult, Number, refuses
 from ml.settings import Settings, get_settings
 
-CHAMPION_MODEL = "champion"  # name of the champion's predictions file and of its column in the evaluation
 SLOPE_LOW, SLOPE_HIGH = 0.5, 2.0  # a calibration slope outside is a risk that should not be read as a probability
 
 
@@ -23,11 +31,12 @@ def gate(run: TrainingRun) -> GateResult:
         ConfigError: the evaluation was changed after it was written.
         TrackingError: MLflow, which knows the champion, does not answer.
     """
-    from ml.registry.tracking import CHAMPION, by_alias, connected
+    from ml.registry.tracking import CHAMPION as ALIAS
+    from ml.registry.tracking import by_alias, connected
 
     evaluation = Evaluation.load(run.evaluation)
     with connected() as client:
-        champion = by_alias(client, CHAMPION)
+        champion = by_alias(client, ALIAS)
     rival = champion.version if champion is not None and champion.name != run.name else None
     result = judge(evaluation, get_settings(), rival)
     write_json(run.path / "gate.json", result.to_json())
@@ -49,7 +58,7 @@ def judge(evaluation: Evaluation, settings: Settings, rival: int | None = None) 
             evaluable.append(task)
             checks.extend(_task_checks(evaluation.tasks[task], settings))
     checks.append(_enough(evaluable, settings))
-    if rival is not None and CHAMPION_MODEL not in evaluation.models:
+    if rival is not None and CHAMPION not in evaluation.models:
         checks.append(_not_compared(rival))
     checks.append(_no_leak(evaluation))
     return GateResult(
@@ -68,8 +77,8 @@ def _task_checks(result: TaskResult, settings: Settings) -> list[Check]:
     checks = [_better_than_chance(result.task, model), _calibrated(result.task, model)]
     for other in sorted(set(result.all_days) & {AGE_SEX, LOGISTIC_REGRESSION}):
         checks.append(_against(result, other, blocking=settings.gate_baselines, bound=0.0))
-    if CHAMPION_MODEL in result.all_days:
-        checks.append(_against(result, CHAMPION_MODEL, blocking=True, bound=settings.gate_difference))
+    if CHAMPION in result.all_days:
+        checks.append(_against(result, CHAMPION, blocking=True, bound=settings.gate_difference))
     return checks
 
 
@@ -94,7 +103,7 @@ def _enough(evaluable: list[str], settings: Settings) -> Check:
 
 
 def _not_compared(rival: int) -> Check:
-    sentence = f"the champion, version {rival}, was not judged on the same patients (ml.registry.challenge does that)"
+    sentence = f"the champion, version {rival}, was not judged on the same patients"
     return Check("champion_compared", None, False, True, {"champion": rival}, sentence)
 
 

@@ -54,7 +54,8 @@ def score_shard(snapshot: Snapshot, shard: int, model_dir: Path, model_version: 
         VigilError: the vocabulary is not the model's, or an outcome of the model is no task.
     """
     path = score_path(snapshot.as_of, model_version, shard)
-    made_from = {"snapshot": snapshot.digest, "weights": sha256_file(model_dir / "model.safetensors")}
+    files = ("config.json", "model.safetensors", "vocabulary.json")
+    made_from = {"snapshot": snapshot.digest, **{name: sha256_file(model_dir / name) for name in files}}
     stamp = path.with_suffix(".json")
     if path.exists() and stamp.exists() and read_json(stamp) == made_from:
         return path

@@ -75,15 +75,21 @@ def padded(length: int) -> int:
     return -(-length // MULTIPLE) * MULTIPLE
 
 
+def cut(store: Sequences, row: int, longest: int) -> Int64:
+    """Positions of a sequence in its store; a longer one keeps its first tokens ([CLS], static) and latest events."""
+    chosen = np.arange(store.offsets[row], store.offsets[row + 1])
+    if chosen.size <= longest:
+        return chosen
+    return np.concatenate((chosen[:STATIC_TOKENS], chosen[STATIC_TOKENS - longest :]))
+
+
 def gather(source: Item, items: Int64, longest: int) -> Batch:
-    """The arrays of some sequences. A longer one keeps its first tokens ([CLS], static) and its latest events."""
+    """The arrays of some sequences, cut to ``longest`` and padded."""
     lengths = np.empty(items.size, np.int64)
     index: list[npt.NDArray[np.int64]] = []
     for position, item in enumerate(items):
         store, row = source.stores[source.store[item]], source.row[item]
-        chosen = np.arange(store.offsets[row], store.offsets[row + 1])
-        if chosen.size > longest:
-            chosen = np.concatenate((chosen[:STATIC_TOKENS], chosen[STATIC_TOKENS - longest :]))
+        chosen = cut(store, int(row), longest)
         lengths[position] = chosen.size
         index.append(chosen)
     width = padded(int(lengths.max(initial=1)))

@@ -80,6 +80,10 @@ class KindQuery:
         """Whether the kind has any row at all, whenever recorded."""
         return sql.SQL("select exists (select 1 from {} t)").format(self.relation)
 
+    def last_recorded(self) -> sql.Composable:
+        """When the newest row of the kind was recorded."""
+        return sql.SQL("select max(t.recorded_at) from {} t").format(self.relation)
+
     def unplaced_rows(self) -> sql.Composable:
         """How many rows have no recorded_at, so that no night can ever take them."""
         return sql.SQL("select count(*) from {} t where t.recorded_at is null").format(self.relation)

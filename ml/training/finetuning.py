@@ -28,6 +28,7 @@ from ml.training.budget import Budget, Draw, batches
 from ml.training.data import Labelled, labelled_data
 from ml.training.inference import logits_of
 from ml.training.judge import macro_auroc, platt
+from ml.training.linear_start import start_linear
 from ml.training.optimisation import optimiser, step
 from ml.training.parallel import Replicas, grouped
 from ml.training.precision import autocast, device
@@ -107,12 +108,15 @@ def train(model: MedBert, run: TrainingRun, ready: Setup, share: float) -> dict[
         raise VigilError("no training label is positive", "train on a later snapshot, or on other VIGIL_TASKS")
     if not model.config.calibration:  # heads that were never trained
         set_priors(model, training.labels)
+        if model.config.linear_path:
+            start_linear(model, training)
     draw, weights = drawn_negatives(training.labels, stage.negatives)
     epoch = float((training.source.lengths(longest) / weights).sum())
     budget = Budget.of(stage, int(epoch), share)
     progress, record, best = Progress("finetune", budget.tokens), Record("finetune", budget), Best()
     optimizer, next_look = optimiser(model, stage, stage.head_rate), budget.tokens / stage.evaluations
     replicas = Replicas(model, stage.micro_batches, get_settings().threads, seed)
+    best.offer(model, tuning, 0)
     stream = batches(training.source, longest, stage.batch_positions, budget, seed, draw)
     for group in grouped(stream, stage.micro_batches):
         losses = [

@@ -40,8 +40,10 @@ def dag_bag() -> Iterator[DagBag]:
 @pytest.fixture(scope="session")
 def airflow_database(dag_bag: DagBag) -> None:
     """Airflow's metadata database, migrated, with the DAGs in it."""
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
     from airflow.dag_processing.dagbag import sync_bag_to_db
     from airflow.utils.db import initdb
 
     initdb()
+    DagBundlesManager().sync_bundles_to_db()
     sync_bag_to_db(dag_bag, "dags-folder", None)

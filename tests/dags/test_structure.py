@@ -26,6 +26,7 @@ RETRAINING = {
     "pretrain",
     "finetune",
     "consult_oracle",
+    "consult_champion",
     "evaluate",
     "gate",
     "register",
@@ -67,7 +68,7 @@ def test_only_training_runs_in_the_gpu_queue_and_pool(dag_bag: DagBag) -> None:
 
 def test_retries_are_exact(dag_bag: DagBag) -> None:
     retries = {(dag_id, task.task_id): task.retries for dag_id, dag in dag_bag.dags.items() for task in dag.tasks}
-    expected = {key: 2 for key in retries}
+    expected = dict.fromkeys(retries, 2)
     expected |= {("retraining", task): 1 for task in ON_THE_GPU} | {("retraining", "await_decision"): 0}
     assert retries == expected
 

@@ -40,20 +40,6 @@ def test_the_stored_model_predicts_from_events(tracked: Settings) -> None:
     assert not np.allclose(earlier["risk"], found["risk"])
 
 
-def test_the_champion_reads_a_newer_vocabulary_through_its_own() -> None:
-    from ml.registry.challenge import translation
-
-    old = Vocabulary(SPECIALS + CODES + BINS, {"LOINC//4548-4": (6.5,)})
-    grown = Vocabulary(
-        (*old.tokens, "ICD10CM//E11.65", "ICD10CM//I50", "GENDER//F//Q1"), {**old.bins, "GENDER//F": (1.0,)}
-    )
-    mapping = translation(grown, old)
-    assert mapping[: old.size].tolist() == list(range(old.size))
-    assert [old.tokens[i] for i in mapping[old.size :]] == ["ICD10CM//E11", "[UNK]", "GENDER//F"]
-    rebuilt = Vocabulary((*SPECIALS, "GENDER//F", "LOINC//4548-4", "LOINC//4548-4//Q1"), {"LOINC//4548-4": ()})
-    assert [old.tokens[i] for i in translation(rebuilt, old)] == [*SPECIALS, "GENDER//F", *["LOINC//4548-4"] * 2]
-
-
 @pytest.mark.parametrize("name", ["ml.registry.commands", "ml.publication.commands", "ml.registry", "ml.publication"])
 def test_the_command_line_starts_without_anything_heavy(name: str) -> None:
     import subprocess

@@ -1,0 +1,246 @@
+"""Training end to end on an invented hospital: it learns what was planted, and the same inputs give the same model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from synthetic_log import commit, deployment, make_events
+
+from ml.cohorts import TrainingRun, make_labels, open_run, read_labels, split_of
+from ml.common.errors import VigilError
+from ml.common.files import read_json, sha256_file
+from ml.models.files import save_model
+from ml.models.medbert import load_model
+from ml.sequences import load_vocabulary, prepare
+from ml.sequences.vocabulary import EMPTY, grow
+from ml.settings import get_settings
+from ml.training import finetune, launch, pretrain
+from ml.training.data import pretraining_data
+from ml.training.judge import auroc
+
+TASKS = '["heart_failure", "type_2_diabetes"]'
+
+
+def weights(folder: Path) -> str:
+    return sha256_file(folder / "model.safetensors")
+
+
+def prepared(patients: int, events: int) -> TrainingRun:
+    commit(make_events(patients, events))
+    run = open_run()
+    prepare(run)
+    make_labels(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainingRun]:
+    """One run, trained through the worker and then by hand: both see the same files."""
+    with deployment(tmp_path_factory.mktemp("trained"), tasks=TASKS, threads="2"):
+        run = prepared(2500, 30)
+        pretrain(run)
+        finetune(run)
+        yield run
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[TrainingRun]:
+    with deployment(tmp_path, tasks=TASKS, index_days="2", threads="1"):
+        yield prepared(300, 15)
+
+
+def test_a_planted_signal_is_learned(trained: TrainingRun) -> None:
+    frame = pl.read_parquet(trained.predictions("medbert")).filter(pl.col("split") == "held_out")
+    for (task,), rows in frame.group_by("task"):
+        labels = rows["boolean_value"].cast(pl.Float64).to_numpy()
+        risks = rows["predicted_boolean_probability"].to_numpy()
+        assert auroc(labels, risks) > 0.8, task
+        assert risks.mean() == pytest.approx(labels.mean(), rel=0.4), task
+
+
+def test_predictions_are_the_labels_rows_of_patients_the_model_did_not_learn_from(trained: TrainingRun) -> None:
+    frame = pl.read_parquet(trained.predictions("medbert"))
+    assert frame.columns == [
+        "subject_id", "prediction_time", "boolean_value", "predicted_boolean_value", "predicted_boolean_probability",
+        "task", "split",
+    ]  # fmt: skip
+    for task in ("heart_failure", "type_2_diabetes"):
+        wanted = read_labels(trained, task).filter(pl.col("split") != "train").drop("index")
+        found = frame.filter(pl.col("task") == task).select(wanted.columns)
+        assert found.sort("subject_id", "prediction_time").equals(wanted.sort("subject_id", "prediction_time"))
+    assert frame["predicted_boolean_probability"].is_between(0, 1).all()
+
+
+def test_pretraining_sees_train_patients_only(trained: TrainingRun) -> None:
+    source = pretraining_data(trained, load_vocabulary(trained.vocabulary))
+    salt = get_settings().split_salt
+    subjects = [int(source.stores[s].subjects[r]) for s, r in zip(source.store, source.row, strict=True)]
+    assert len(subjects) > 1000
+    assert {split_of(subject, salt) for subject in subjects} == {"train"}
+
+
+def test_the_record_tells_losses_speed_and_digests_and_pretraining_learned_something(trained: TrainingRun) -> None:
+    for folder in (trained.pretrained, trained.finetuned):
+        record = read_json(folder / "training.json")
+        assert {"losses", "tokens_per_second", "seconds", "seed", "preset", "snapshot"} <= record.keys()
+        assert record["vocabulary"] == load_vocabulary(folder / "vocabulary.json").digest
+        assert record["weights"] == weights(folder)
+    losses = read_json(trained.pretrained / "training.json")["losses"]
+    assert losses[-1][1] < 0.9 * losses[0][1]
+    assert len(read_json(trained.finetuned / "training.json")["tuning"]) == 3
+
+
+def test_finished_stages_with_the_same_inputs_are_kept(trained: TrainingRun) -> None:
+    paths = [trained.pretrained, trained.finetuned, trained.predictions("medbert")]
+    stamps = [path.stat().st_mtime_ns for path in paths]
+    pretrain(trained)
+    finetune(trained)
+    assert [path.stat().st_mtime_ns for path in paths] == stamps
+
+
+def test_predictions_that_were_lost_are_written_again(trained: TrainingRun) -> None:
+    path = trained.predictions("medbert")
+    before = pl.read_parquet(path)
+    path.unlink()
+    finetune(trained)
+    assert pl.read_parquet(path).equals(before)
+
+
+def test_a_warm_start_keeps_ids_takes_the_heads_along_and_costs_less(trained: TrainingRun, tmp_path: Path) -> None:
+    cold = read_json(trained.pretrained / "training.json")["tokens"]
+    with deployment(tmp_path, tasks=TASKS, index_days="2", threads="2"):
+        run = prepared(300, 15)
+        with pytest.raises(VigilError, match="does not extend"):
+            pretrain(run, trained.finetuned)
+        prepare(run, trained.finetuned)
+        pretrain(run, trained.finetuned)
+        record = read_json(run.pretrained / "training.json")
+        assert record["tokens"] < 0.7 * cold
+        assert record["initial"] == weights(trained.finetuned)
+        assert load_model(run.pretrained).config.outcomes == ["heart_failure", "type_2_diabetes"]
+        finetune(run)
+        old, new = load_model(trained.finetuned), load_model(run.finetuned)
+        drift = (new.heads.codes[: old.heads.codes.shape[0]] - old.heads.codes).abs().max()
+        assert drift < old.heads.codes.abs().max()
+
+
+def test_the_same_seed_gives_the_same_weights_on_one_thread_and_on_two(
+    small: TrainingRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretrain(small)
+    finetune(small)
+    first = [weights(small.pretrained), weights(small.finetuned)]
+    again = []
+    for threads, seed in (("2", str(get_settings().seed)), ("2", "5")):
+        monkeypatch.setenv("VIGIL_THREADS", threads)
+        monkeypatch.setenv("VIGIL_SEED", seed)
+        get_settings.cache_clear()
+        for folder in (small.pretrained, small.finetuned):
+            (folder / "training.json").unlink()  # not finished: made again
+        pretrain(small)
+        finetune(small)
+        again.append([weights(small.pretrained), weights(small.finetuned)])
+    assert again[0] == first
+    assert again[1][0] != first[0]
+    assert again[1][1] != first[1]
+
+
+def test_a_loss_that_is_not_a_number_stops_with_cause_and_remedy_and_leaves_nothing(
+    small: TrainingRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ml.training.pretraining as pretraining
+
+    monkeypatch.setattr(pretraining, "mlm_loss", lambda model, **_: model.decoder.bias.sum() * float("nan"))
+    with pytest.raises(VigilError, match="training loss became nan"):
+        pretrain(small)
+    assert not small.pretrained.exists()
+
+
+def test_stages_in_the_wrong_order_say_what_is_missing(tmp_path: Path) -> None:
+    with deployment(tmp_path, tasks=TASKS, index_days="2"):
+        commit(make_events(50, 10))
+        with pytest.raises(VigilError, match="vocabulary"):
+            pretrain(open_run())
+        prepare(open_run())
+        with pytest.raises(VigilError, match="no labels or no pretrained model"):
+            finetune(open_run())
+
+
+def test_an_initial_model_of_another_shape_is_refused(small: TrainingRun, tmp_path: Path) -> None:
+    from ml.models.config import MedBertConfig
+    from ml.models.medbert import new_model
+
+    vocabulary = grow(EMPTY, {"ICD10CM//I10": 9}, {})
+    config = MedBertConfig(vocab_size=vocabulary.size, hidden=16, layers=1, heads=2, feedforward=16)
+    other = new_model(config, torch.from_numpy(vocabulary.parents).long())
+    save_model(tmp_path / "other", other, vocabulary, {})
+    prepare(small, tmp_path / "other")
+    with pytest.raises(VigilError, match="initial model's"):
+        pretrain(small, tmp_path / "other")
+
+
+def test_the_worker_passes_its_error_on(small: TrainingRun) -> None:
+    small.vocabulary.unlink()
+    with pytest.raises(VigilError, match="vocabulary") as caught:
+        launch("pretrain", small)
+    assert "prepare" in caught.value.remedy
+
+
+def test_a_killed_worker_leaves_nothing_half_written_and_the_next_one_completes(small: TrainingRun) -> None:
+    command = [sys.executable, "-m", "ml.training.worker", "pretrain", "--as-of", str(small.as_of)]
+    worker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert worker.stdout is not None
+    for line in worker.stdout:
+        if line.startswith("pretrain:"):
+            break
+    worker.kill()
+    worker.wait()
+    assert not small.pretrained.exists()
+    summary = launch("pretrain", small)
+    assert summary["weights"] == weights(small.pretrained)
+    assert summary["tokens"] > 0
+
+
+def test_the_worker_dies_with_the_process_that_started_it(small: TrainingRun) -> None:
+    program = (
+        "import subprocess, sys, os\n"
+        f"w = subprocess.Popen([sys.executable, '-m', 'ml.training.worker', 'pretrain', '--as-of', '{small.as_of}',"
+        " '--parent', str(os.getpid())])\n"
+        "print(w.pid, flush=True)\nw.wait()\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    worker = int(parent.stdout.readline())
+    time.sleep(1.5)  # long enough to have asked the kernel, too short to have finished
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while _alive(worker) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not _alive(worker)
+    assert not small.pretrained.exists()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z" and os.path.exists(f"/proc/{pid}")  # noqa: PTH110
+
+
+def test_progress_is_written_for_a_person_who_watches(trained: TrainingRun) -> None:
+    state = json.loads((get_settings().data_dir / "progress" / "finetune.json").read_text())
+    assert state["done"] == state["total"]
+    assert np.isfinite(state["total"])
