@@ -34,7 +34,7 @@ def connect(role: Role, *, readonly: bool = False) -> Iterator[Connection]:
         reason = str(error).strip().splitlines()[-1].split("FATAL:")[-1].strip() if str(error).strip() else "no answer"
         raise SourceError(
             f"cannot connect to Postgres at {place} as role '{role.value}' ({reason})",
-            f"see that the server runs (on one machine: vigil stack status) and VIGIL_{role.value.upper()}_DSN is right",
+            f"check that the server runs (on one machine: vigil stack status), and VIGIL_{role.value.upper()}_DSN",
         ) from None
     try:
         connection.set_session(readonly=readonly)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ml.common.errors import NotFoundError, RefusedError
-from ml.common.files import read_json, sha256_file
+from ml.common.files import read_json
 from ml.extraction import load_snapshot
 from ml.extraction.snapshot import Snapshot
 from ml.interconnections import METHOD_NAMES, matrix_path
@@ -19,7 +19,7 @@ from ml.publication.pseudonyms import pseudonymise
 from ml.publication.releases import release
 from ml.publication.types import INTERCONNECTIONS, RISK_SCORES, Origin, Release
 from ml.registry import Champion, champion
-from ml.scoring import combine, score_path
+from ml.scoring import combine, provenance, score_path
 from ml.settings import get_settings
 
 
@@ -40,7 +40,7 @@ def publish_risk_scores(as_of: date, run_id: str) -> Release:
     snapshot, model = load_snapshot(as_of), _champion()
     files = [score_path(as_of, model.version, shard) for shard in range(snapshot.shards)]
     scores = combine(snapshot, model.version).to_arrow()
-    _require_made_by(model, files)
+    _require_made_by(model, snapshot, files)
     facts = {"model_name": get_settings().model_name, "decision": model.decision}
     constants = {"as_of": as_of, "model_version": model.version, "snapshot_digest": snapshot.digest, **facts}
     rows = _with(scores, constants).append_column("pseudonym", pseudonymise(scores["subject_id"]))
@@ -57,10 +57,10 @@ def _champion() -> Champion:
     return found
 
 
-def _require_made_by(model: Champion, files: list[Path]) -> None:
-    """Scores carry the digest of the weights that made them: a version number alone could be another model's."""
-    weights = sha256_file(model.finetuned / "model.safetensors")
-    if any(read_json(file.with_suffix(".json"))["weights"] != weights for file in files):
+def _require_made_by(model: Champion, snapshot: Snapshot, files: list[Path]) -> None:
+    """Scores carry digests of the model that made them: a version number alone could be another model's."""
+    expected = provenance(snapshot, model.finetuned)
+    if any(read_json(file.with_suffix(".json")) != expected for file in files):
         raise RefusedError(f"the scores of version {model.version} were made by other weights", "clear the score tasks")
 
 

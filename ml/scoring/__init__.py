@@ -4,12 +4,21 @@ Who is out of scope is decided by the rule that made the labels (`ml.cohorts.eli
 """
 
 from ml.scoring.comparison import predict_with_champion
-from ml.scoring.scores import SCORE_SCHEMA, combine, score_path, score_shard, score_view, score_with_champion
+from ml.scoring.scores import (
+    SCORE_SCHEMA,
+    combine,
+    provenance,
+    score_path,
+    score_shard,
+    score_view,
+    score_with_champion,
+)
 
 __all__ = [
     "SCORE_SCHEMA",
     "combine",
     "predict_with_champion",
+    "provenance",
     "score_path",
     "score_shard",
     "score_view",

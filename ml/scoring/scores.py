@@ -37,6 +37,12 @@ def score_path(as_of: date, model_version: int, shard: int) -> Path:
     return get_settings().data_dir / "scores" / str(as_of) / str(model_version) / f"part-{shard:03d}.parquet"
 
 
+def provenance(snapshot: Snapshot, model_dir: Path) -> dict[str, str]:
+    """What scores are made from, as the stamp beside each shard's file holds it: digests of the view and the model."""
+    files = ("config.json", "model.safetensors", "vocabulary.json")
+    return {"snapshot": snapshot.digest, **{name: sha256_file(model_dir / name) for name in files}}
+
+
 def score_shard(snapshot: Snapshot, shard: int, model_dir: Path, model_version: int) -> Path:
     """Score every subject of a shard as of the snapshot's day; a finished file from the same inputs is kept.
 
@@ -54,8 +60,7 @@ def score_shard(snapshot: Snapshot, shard: int, model_dir: Path, model_version: 
         VigilError: the vocabulary is not the model's, or an outcome of the model is no task.
     """
     path = score_path(snapshot.as_of, model_version, shard)
-    files = ("config.json", "model.safetensors", "vocabulary.json")
-    made_from = {"snapshot": snapshot.digest, **{name: sha256_file(model_dir / name) for name in files}}
+    made_from = provenance(snapshot, model_dir)
     stamp = path.with_suffix(".json")
     if path.exists() and stamp.exists() and read_json(stamp) == made_from:
         return path

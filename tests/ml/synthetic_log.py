@@ -30,7 +30,7 @@ NOISE = [f"ICD10CM//{letter}{number:02d}.{digit}" for letter in "KLMN" for numbe
 DRUGS = ["ATC//C07AB02", "ATC//A02BC01", "ATC//N02BE01", "ATC//J01CA04"]
 
 
-def make_events(patients: int, events: int, seed: int = 7, strength: float = 2.0) -> pl.DataFrame:
+def make_events(patients: int, events: int, seed: int = 7, strength: float = 3.0) -> pl.DataFrame:
     """Events of ``patients`` people, about ``events`` each, columns of EVENT_SCHEMA, in log order."""
     rng = np.random.default_rng(seed)
     start = np.datetime64(END) - np.timedelta64(YEARS * 365, "D")
@@ -41,8 +41,8 @@ def make_events(patients: int, events: int, seed: int = 7, strength: float = 2.0
     has = np.stack([rng.random(patients) < share for share in CHRONIC.values()], axis=1)
     a1c = rng.normal(5.4, 0.4, patients) + 0.9 * (rng.random(patients) < 0.15)
     old = (age - 55) / 15
-    hf = _onset(rng, 0.006 * np.exp(strength * (0.5 * has[:, 0] + 0.9 * has[:, 1]) + 0.6 * old), days)
-    t2d = _onset(rng, 0.006 * np.exp(strength * (0.6 * has[:, 2] + 1.2 * (a1c > 6.0))), days)
+    hf = _onset(rng, 0.012 * np.exp(strength * (0.5 * has[:, 0] + 0.9 * has[:, 1]) + 0.6 * old), days)
+    t2d = _onset(rng, 0.012 * np.exp(strength * (0.6 * has[:, 2] + 1.2 * (a1c > 6.0))), days)
     death = _onset(rng, 0.008 * np.exp(0.9 * old), days)
     per = rng.poisson(events * 0.8, patients)
     who = np.repeat(subject - 1, per)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from synthetic_log import as_events, event, person
 
 from ml.cohorts import check_disjoint, eligible, load_task, split_all, task_names
 from ml.common.errors import ConfigError, VigilError
+from tests.ml.synthetic_log import as_events, event, person
 
 DAY = date(2023, 6, 30)
 SEEN = "2023-01-10T09:00"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from synthetic_log import as_events, commit, deployment, event, person
 
 from ml.cohorts import make_labels, open_run, read_labels
 from ml.common.errors import VigilError
+from tests.ml.synthetic_log import as_events, commit, deployment, event, person
 
 T1 = datetime(2023, 7, 2)  # the prediction time of t1 = 2023-07-01, 365 days before 2024-06-30
 SEEN = "2023-01-10T09:00"

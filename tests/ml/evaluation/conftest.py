@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from invented_hospital import AS_OF, answer, commit, invented_events
 
 from ml.cohorts.labels import make_labels
 from ml.cohorts.runs import TrainingRun, open_run
 from ml.settings import Settings, get_settings
+from tests.ml.evaluation.invented_hospital import AS_OF, answer, commit, invented_events
 
 
 def set_place(patch: pytest.MonkeyPatch, home: Path) -> None:

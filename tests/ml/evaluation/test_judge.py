@@ -8,7 +8,6 @@ import logging
 import numpy as np
 import polars as pl
 import pytest
-from invented_hospital import AS_OF, answer, commit, invented_events
 from sklearn.metrics import roc_auc_score
 
 from ml.cohorts.labels import make_labels
@@ -17,6 +16,7 @@ from ml.common.errors import ConfigError, NotFoundError, RefusedError
 from ml.evaluation import evaluate
 from ml.evaluation.results import Evaluation
 from ml.settings import Settings
+from tests.ml.evaluation.invented_hospital import AS_OF, answer, commit, invented_events
 
 
 def held_out(run: TrainingRun, model: str, task: str) -> pl.DataFrame:

@@ -8,10 +8,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-import small_hospital as hospital
 from hypothesis import given
 from hypothesis import strategies as st
-from small_hospital import BASE
 
 from ml.extraction import Snapshot, commit_snapshot, extract
 from ml.extraction.digest import bucket_digests
@@ -19,6 +17,8 @@ from ml.extraction.routing import buckets
 from ml.extraction.schema import BUCKETS
 from ml.extraction.view import COLUMNS, ORDER, latest
 from ml.settings import Settings, get_settings
+from tests.ml import small_hospital as hospital
+from tests.ml.small_hospital import BASE
 
 NEXT = BASE + timedelta(days=1)
 LAST = BASE + timedelta(days=2)

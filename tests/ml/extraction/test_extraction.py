@@ -10,14 +10,14 @@ from typing import Any
 
 import polars as pl
 import pytest
-import small_hospital as hospital
-from small_hospital import BASE, PEOPLE
 
 from ml.common.errors import ConfigError, NotFoundError, RefusedError, SourceError
 from ml.extraction import commit_snapshot, extract, load_snapshot, newest_snapshot, read_view
 from ml.extraction.log import committed_path, pending_path, read_partition
 from ml.extraction.schema import EVENT_SCHEMA
 from ml.settings import Role, Settings, get_settings
+from tests.ml import small_hospital as hospital
+from tests.ml.small_hospital import BASE, PEOPLE
 
 NEXT = BASE + timedelta(days=1)
 

@@ -9,12 +9,11 @@ from datetime import date
 import numpy as np
 import polars as pl
 import pytest
-from invented_runs import make_run
 from typer.testing import CliRunner
 
 from ml.common.db import connect, fetch
 from ml.common.errors import NotFoundError, RefusedError
-from ml.common.files import sha256_file, write_json
+from ml.common.files import write_json
 from ml.extraction.snapshot import Snapshot
 from ml.extraction.snapshots import save_snapshot
 from ml.interconnections import METHOD_NAMES, matrix_path
@@ -25,8 +24,9 @@ from ml.publication.commands import show
 from ml.registry import champion, promote, register
 from ml.registry.commands import model as model_app
 from ml.registry.commands import review
-from ml.scoring import SCORE_SCHEMA, score_path
+from ml.scoring import SCORE_SCHEMA, provenance, score_path
 from ml.settings import Role, Settings
+from tests.ml.invented_runs import make_run
 
 DAY = date(2020, 1, 10)
 SUBJECTS = (900001, 900002, 900003)
@@ -51,7 +51,7 @@ def write_scores(snapshot: Snapshot, version: int, weights: str | None = None) -
     """Scores as the scoring stage leaves them: the third subject is out of scope."""
     found = champion()
     assert found is not None
-    digest = weights or sha256_file(found.finetuned / "model.safetensors")
+    made_from = provenance(snapshot, found.finetuned) | ({"model.safetensors": weights} if weights else {})
     for shard in range(snapshot.shards):
         rows = [
             (
@@ -68,7 +68,7 @@ def write_scores(snapshot: Snapshot, version: int, weights: str | None = None) -
         path = score_path(snapshot.as_of, version, shard)
         path.parent.mkdir(parents=True, exist_ok=True)
         pl.DataFrame(rows, schema=SCORE_SCHEMA, orient="row").write_parquet(path)
-        write_json(path.with_suffix(".json"), {"snapshot": snapshot.digest, "weights": digest})
+        write_json(path.with_suffix(".json"), made_from)
 
 
 def write_matrices(snapshot: Snapshot, both: int = 40) -> None:

@@ -11,7 +11,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from invented_night import AS_OF, DIGEST, decide, make_evaluation, make_log, publish_pairs, publish_risks
 
 from ml.evaluation.results import Estimate, MetricSet, TaskResult
 from ml.publication.report import write_report
@@ -20,6 +19,15 @@ from ml.publication.report_icd import chapter
 from ml.publication.report_inputs import fold_small
 from ml.publication.report_words import comparison
 from ml.settings import Settings, get_settings
+from tests.ml.publication.invented_night import (
+    AS_OF,
+    DIGEST,
+    decide,
+    make_evaluation,
+    make_log,
+    publish_pairs,
+    publish_risks,
+)
 
 
 class Balance(HTMLParser):

@@ -8,8 +8,6 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import small_hospital as hospital
-from small_hospital import BASE, PEOPLE
 
 from ml.common.errors import NotFoundError, QualityError, RefusedError
 from ml.extraction import commit_snapshot, extract, load_snapshot
@@ -17,6 +15,8 @@ from ml.extraction.log import pending_path
 from ml.quality import validate
 from ml.quality.verdict import Verdict
 from ml.settings import Role, Settings, get_settings
+from tests.ml import small_hospital as hospital
+from tests.ml.small_hospital import BASE, PEOPLE
 
 NEXT = BASE + timedelta(days=1)
 QUARANTINE = """

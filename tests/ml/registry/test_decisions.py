@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from invented_runs import estimate, make_run, task_result
 
 from ml.cohorts.runs import TrainingRun
 from ml.common.db import connect, execute, fetch
@@ -15,6 +14,7 @@ from ml.registry.review import approve, dossier, reject, reviews
 from ml.registry.store import model_digest
 from ml.registry.tracking import connected
 from ml.settings import Role, Settings, get_settings
+from tests.ml.invented_runs import estimate, make_run, task_result
 
 
 def admit(seed: int) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from invented_runs import estimate, evaluation, task_result
 
 from ml.evaluation.results import LeakWarning, TaskResult
 from ml.registry.gates import judge
 from ml.registry.types import GateResult, refuses
 from ml.settings import Settings
+from tests.ml.invented_runs import estimate, evaluation, task_result
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from invented_runs import make_run, save_random_model
 
 from ml.registry import register
 from ml.registry.tracking import connected
 from ml.sequences import Vocabulary
 from ml.sequences.vocabulary import SPECIALS
 from ml.settings import Settings
+from tests.ml.invented_runs import make_run, save_random_model
 
 CODES = ("ATC//A10B", "GENDER//F", "GENDER//M", "ICD10CM//E11", "ICD10CM//E11.9", "LOINC//4548-4")
 BINS = ("LOINC//4548-4//Q1", "LOINC//4548-4//Q2")

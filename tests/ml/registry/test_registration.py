@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from invented_runs import estimate, make_run, task_result
 
 from ml.common.errors import ConfigError, NotFoundError
 from ml.common.files import read_json
@@ -13,6 +12,7 @@ from ml.registry import gate, judged, register
 from ml.registry.store import model_digest
 from ml.registry.tracking import EXPERIMENT, TrackingError, all_versions, connected
 from ml.settings import Settings, get_settings
+from tests.ml.invented_runs import estimate, make_run, task_result
 
 
 def runs_named(name: str) -> int:

@@ -8,7 +8,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
-from synthetic_log import END, commit, deployment, make_events
 
 from ml.cohorts import eligible, load_task, open_run
 from ml.common.errors import VigilError
@@ -20,6 +19,7 @@ from ml.models.medbert import new_model
 from ml.scoring import SCORE_SCHEMA, combine, score_path, score_shard
 from ml.sequences import load_vocabulary, prepare
 from ml.sequences.vocabulary import EMPTY, grow
+from tests.ml.synthetic_log import END, commit, deployment, make_events
 
 OUTCOMES = ["heart_failure", "death"]
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from synthetic_log import as_events, commit, deployment, event, make_events, person
 
 from ml.cohorts import open_run, split_of
 from ml.common.errors import VigilError
@@ -18,6 +17,7 @@ from ml.extraction import read_view
 from ml.sequences import load_vocabulary, open_store, prepare, store_path, tokenise
 from ml.sequences.tokens import Sequences
 from ml.sequences.vocabulary import CLS, EMPTY, UNK, grow
+from tests.ml.synthetic_log import as_events, commit, deployment, event, make_events, person
 
 DAY = date(2023, 6, 30)
 COUNTS = {"ICD10CM//I10": 9, "ICD10CM//I50.9": 9, "GENDER//F": 9, "LOINC//4548-4": 99}

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-import small_hospital as hospital
 from typer.testing import CliRunner
 
 from ml.common.errors import RefusedError, SourceError
@@ -16,6 +15,7 @@ from ml.settings import Role, Settings, get_settings
 from ml.sources.commands import app
 from ml.sources.loading import diabetes130, mimic_iv, omop
 from ml.sources.loading.load import load
+from tests.ml import small_hospital as hospital
 
 PERSON = """PERSON_ID,GENDER_CONCEPT_ID,YEAR_OF_BIRTH,"date(birth_datetime,'unixepoch')",colour
 1,8532,1950,1950-03-04,blue

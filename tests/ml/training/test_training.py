@@ -15,7 +15,6 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from synthetic_log import commit, deployment, make_events
 
 from ml.cohorts import TrainingRun, make_labels, open_run, read_labels, split_of
 from ml.common.errors import VigilError
@@ -28,6 +27,7 @@ from ml.settings import get_settings
 from ml.training import finetune, launch, pretrain
 from ml.training.data import pretraining_data
 from ml.training.judge import auroc
+from tests.ml.synthetic_log import commit, deployment, make_events
 
 TASKS = '["heart_failure", "type_2_diabetes"]'
 
