@@ -16,7 +16,8 @@ class Hospital:
     Attributes:
         loader: words of the `vigil` command that fills the EHR database; a directory of records is appended
             where ``needs_records``.
-        settings: the ``VIGIL_*`` settings of the deployment.
+        settings: the ``VIGIL_*`` settings of the deployment. Each names the end of its calendar, which lies in the
+            past: without one the scheduler would start last night's run by itself.
         about: one line for the person who watches.
     """
 
@@ -77,6 +78,7 @@ HOSPITALS = {
                 "VIGIL_SOURCE": "mimic_iv",
                 "VIGIL_SOURCE_SCHEMA": "mimiciv_hosp",
                 "VIGIL_TASKS": '["death", "heart_failure"]',
+                "VIGIL_CALENDAR_END": "2022-12-31",
             },
         ),
     )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -115,10 +117,7 @@ def _aces(known: pl.DataFrame, subjects: pl.Series, day: date, task: Task, path:
         code=pl.lit(INDEX_CODE),
         numeric_value=pl.lit(None, dtype=pl.Float32),
     )
-    # Rows that no predicate of the task names cannot change the answer, unless ACES counts any event.
-    relevant = known.filter(pl.col("subject_id").is_in(subjects.implode()))
-    if not any(word in task.path.read_text() for word in ("_ANY_EVENT", "_RECORD_START", "_RECORD_END")):
-        relevant = relevant.filter(pl.any_horizontal([p.MEDS_eval_expr() for p in config.plain_predicates.values()]))
+    relevant = _named_by(config, known, task).join(pl.DataFrame({"subject_id": subjects}), on="subject_id", how="semi")
     pl.concat([relevant, index]).write_parquet(path)
     found = query(config, get_predicates_df(config, DictConfig({"path": str(path), "standard": "meds"})))
     if found.is_empty():
@@ -128,6 +127,15 @@ def _aces(known: pl.DataFrame, subjects: pl.Series, day: date, task: Task, path:
         prediction_time=pl.col("index_timestamp").cast(pl.Datetime("us")),
         boolean_value=pl.col("label") > 0,
     )
+
+
+def _named_by(config: Any, known: pl.DataFrame, task: Task) -> pl.DataFrame:
+    """The events whose code a predicate of the task names: no other can change ACES's answer, unless it counts any."""
+    if any(word in task.path.read_text() for word in ("_ANY_EVENT", "_RECORD_START", "_RECORD_END")):
+        return known
+    codes = known.select(pl.col("code").unique())  # few, where rows are many
+    by_code = [replace(p, value_min=None, value_max=None, other_cols={}) for p in config.plain_predicates.values()]
+    return known.join(codes.filter(pl.any_horizontal([p.MEDS_eval_expr() for p in by_code])), on="code", how="semi")
 
 
 def _shard_labels(run: TrainingRun, tasks: tuple[Task, ...], shard: int) -> dict[str, pl.DataFrame]:

@@ -16,8 +16,12 @@ RECORD = "training.json"
 
 def save_model(folder: Path, model: MedBert, vocabulary: Vocabulary, record: dict[str, Any]) -> None:
     """Write a model's folder whole; ``training.json`` gets the digest of the weights."""
+    from safetensors.torch import save_file
+
     with new_directory(folder) as working:
-        model.save_pretrained(working, safe_serialization=True)
+        write_json(working / "config.json", model.config.to_dict())
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        save_file(tensors, working / "model.safetensors", metadata={"format": "pt"})
         vocabulary.save(working / "vocabulary.json")
         digest = sha256_file(working / "model.safetensors")
         write_json(working / RECORD, {**record, "vocabulary": vocabulary.digest, "weights": digest})

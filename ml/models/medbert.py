@@ -1,4 +1,4 @@
-"""Med-BERT (Rasmy 2021) as a Hugging Face model: encoder, masked-code decoder, one head per outcome."""
+"""Med-BERT (Rasmy 2021): encoder, masked-code decoder, one head per outcome."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel
-from transformers.utils.logging import disable_progress_bar
 
 from ml.common.errors import VigilError
+from ml.common.files import read_json
 from ml.models.attention import padding_bias
 from ml.models.config import MedBertConfig
 from ml.models.embeddings import Embeddings
 from ml.models.encoder import Encoder
 from ml.models.heads import Decoder, Heads
 from ml.sequences.batches import Batch
-
-disable_progress_bar()  # it writes to the task log
 
 
 @dataclass(frozen=True)
@@ -37,28 +36,22 @@ class Inputs:
         return cls(*(torch.from_numpy(getattr(batch, name)).long().to(device) for name in names))
 
 
-class MedBert(PreTrainedModel):
+class MedBert(nn.Module):
     """One model for pretraining, fine-tuning and scoring; without outcomes it has no heads."""
 
-    config_class = MedBertConfig
-    base_model_prefix = "medbert"
-
     def __init__(self, config: MedBertConfig) -> None:
-        super().__init__(config)
+        super().__init__()
+        self.config = config
         self.embeddings = Embeddings(config)
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.heads = Heads(config) if config.outcomes else None
-        self.post_init()
+        self.apply(_init_weights)
 
-    def _init_weights(self, module: nn.Module) -> None:
-        """Normal with deviation 0.02 (BERT); the linear path of the heads starts at nothing."""
-        if isinstance(module, nn.Linear | nn.Embedding):
-            module.weight.data.normal_(0.0, 0.02)
-        if isinstance(module, nn.Linear) and module.bias is not None:
-            module.bias.data.zero_()
-        if isinstance(module, Heads) and module.codes is not None:
-            module.codes.data.zero_()
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.embeddings.code.weight.device
 
     def encode(self, inputs: Inputs) -> Tensor:
         """``[batch, length, hidden]``."""
@@ -104,5 +97,19 @@ def load_model(folder: Path) -> MedBert:
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise VigilError(f"{folder} holds no {name}", "train again, or name the folder of a trained model")
-    model = MedBert.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+    model = MedBert(MedBertConfig.from_dict(read_json(folder / "config.json")))
+    try:
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+    except (RuntimeError, SafetensorError):
+        raise VigilError(
+            f"the weights in {folder} do not fit its config.json", "fetch or train the model again"
+        ) from None
     return model.eval()
+
+
+def _init_weights(module: nn.Module) -> None:
+    """Normal with deviation 0.02, as BERT."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        module.weight.data.normal_(0.0, 0.02)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        module.bias.data.zero_()

@@ -21,6 +21,7 @@ from ml.common.progress import Progress
 from ml.models.config import MedBertConfig
 from ml.models.files import RECORD, finished, save_model
 from ml.models.medbert import Inputs, MedBert, load_model, new_model
+from ml.models.presets import StagePreset
 from ml.sequences.batches import Batch
 from ml.sequences.packing import Int64
 from ml.settings import get_settings
@@ -47,11 +48,16 @@ class Best:
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
     history: list[dict[str, object]] = field(default_factory=list)
 
-    def offer(self, model: MedBert, tuning: Labelled, seen: int) -> None:
-        """Look at the tuning split and keep the weights if they are the best. Without events the latest win."""
+    def look(self, model: MedBert, tuning: Labelled, seen: int) -> float:
+        """Judge the weights on the tuning split."""
         score, each = macro_auroc(tuning.labels, logits_of(model, tuning.source))
         self.history.append({"tokens": seen, "macro_auroc": _number(score), "auroc": [_number(v) for v in each]})
         log.info("finetune: tuning AUROC %.4f after %d tokens", score, seen)
+        return score
+
+    def offer(self, model: MedBert, tuning: Labelled, seen: int) -> None:
+        """Keep the weights if they are the best so far; where the tuning split has no events, the latest."""
+        score = self.look(model, tuning, seen)
         if math.isnan(score) or score > self.score:
             self.score = -math.inf if math.isnan(score) else score
             self.weights = copy.deepcopy(model.state_dict())
@@ -65,7 +71,7 @@ def finetune(run: TrainingRun) -> Path:
             taken over where the outcomes are the same, and the budget is smaller.
 
     Raises:
-        VigilError: an input is absent, no label is positive, or the loss is not finite.
+        VigilError: an input is absent, or the loss is not finite.
     """
     tasks = load_tasks(get_settings().tasks)
     manifest = run.labels(tasks[0].name).parent / "manifest.json"
@@ -92,7 +98,7 @@ def with_heads(pretrained: MedBert, tasks: tuple[Task, ...]) -> MedBert:
         pretrained.config.horizons = horizons
         return pretrained
     values = {**pretrained.config.to_dict(), "outcomes": outcomes, "horizons": horizons, "calibration": []}
-    model = new_model(MedBertConfig(**values), pretrained.embeddings.parents)
+    model = new_model(MedBertConfig.from_dict(values), pretrained.embeddings.parents)
     own = {name: tensor for name, tensor in pretrained.state_dict().items() if not name.startswith("heads.")}
     model.load_state_dict(own, strict=False)
     return model
@@ -105,7 +111,7 @@ def train(model: MedBert, run: TrainingRun, ready: Setup, share: float) -> dict[
     training = labelled_data(run, ready.vocabulary, names, ("train",), run.training_days)
     tuning = labelled_data(run, ready.vocabulary, names, ("tuning",), run.training_days)
     if not np.nansum(training.labels):
-        raise VigilError("no training label is positive", "train on a later snapshot, or on other VIGIL_TASKS")
+        return leave_at_priors(model, training, stage)
     if not model.config.calibration:  # heads that were never trained
         set_priors(model, training.labels)
         if model.config.linear_path:
@@ -116,7 +122,7 @@ def train(model: MedBert, run: TrainingRun, ready: Setup, share: float) -> dict[
     progress, record, best = Progress("finetune", budget.tokens), Record("finetune", budget), Best()
     optimizer, next_look = optimiser(model, stage, stage.head_rate), budget.tokens / stage.evaluations
     replicas = Replicas(model, stage.micro_batches, get_settings().threads, seed)
-    best.offer(model, tuning, 0)
+    best.look(model, tuning, 0)
     stream = batches(training.source, longest, stage.batch_positions, budget, seed, draw)
     for group in grouped(stream, stage.micro_batches):
         losses = [
@@ -137,6 +143,17 @@ def train(model: MedBert, run: TrainingRun, ready: Setup, share: float) -> dict[
         "tuning": best.history,
         "calibration": dict(zip(names, model.config.calibration, strict=True)),
     }
+
+
+def leave_at_priors(model: MedBert, training: Labelled, stage: StagePreset) -> dict[str, object]:
+    """Where no training label is positive there is nothing to learn an outcome from: each head says its prior.
+
+    The model still goes to the evaluation and the gate, which refuse it for want of evidence.
+    """
+    log.warning("finetune: no training label is positive: every outcome keeps its prior")
+    set_priors(model, training.labels)
+    model.config.calibration = [[1.0, 0.0] for _ in model.config.outcomes]
+    return Record("finetune", Budget.of(stage, 0)).finish()
 
 
 def drawn_negatives(labels: npt.NDArray[np.float32], share: float) -> tuple[Draw, npt.NDArray[np.float32]]:

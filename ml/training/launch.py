@@ -14,10 +14,10 @@ from typing import Any, Literal
 from ml.cohorts.runs import TrainingRun
 from ml.common.errors import VigilError
 from ml.common.files import read_json
-from ml.training.worker import ERROR_PREFIX
 
 log = logging.getLogger(__name__)
 
+ERROR_PREFIX = "vigil-error "  # a worker's line with [cause, remedy] as JSON
 SUMMARY = ("stage", "tokens", "seconds", "tokens_per_second", "final_loss", "weights")
 Stage = Literal["pretrain", "finetune"]
 

@@ -44,7 +44,7 @@ class Record:
             "epochs": round(self.seen / max(self.budget.epoch, 1), 2),
             "steps": self.steps,
             "losses": self.losses[::stride],
-            "final_loss": self.recent,
+            "final_loss": self.recent if self.steps else None,
             "seconds": round(time.monotonic() - self.began, 2),
             "tokens_per_second": round(self.speed),
             "threads": get_settings().threads,

@@ -17,8 +17,8 @@ from datetime import date
 from pathlib import Path
 
 from ml.common.errors import VigilError
+from ml.training.launch import ERROR_PREFIX
 
-ERROR_PREFIX = "vigil-error "  # then [cause, remedy] as JSON: what `launch` raises
 _PR_SET_PDEATHSIG = 1
 
 

@@ -141,3 +141,23 @@ def test_a_preset_with_a_wrong_key_is_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(presets, "FOLDER", tmp_path)
     with pytest.raises(ConfigError, match="'odd' does not parse"):
         load_preset("odd")
+
+
+def test_weights_that_do_not_fit_their_configuration_are_refused(tmp_path: Path) -> None:
+    save_model(tmp_path / "m", model(), VOCABULARY, {})
+    config = tmp_path / "m" / "config.json"
+    config.write_text(config.read_text().replace('"layers": 2', '"layers": 3'))
+    with pytest.raises(VigilError, match="do not fit"):
+        load_model(tmp_path / "m")
+
+
+def test_hugging_faces_classes_read_and_write_the_same_files(tmp_path: Path) -> None:
+    from ml.models.hugging_face import HubMedBert
+
+    made, batch = model(), inputs([5, 16], 16)
+    made.config.calibration = [[0.5, 0.1], [1.5, -0.2]]
+    save_model(tmp_path / "m", made, VOCABULARY, {})
+    hub = HubMedBert.from_pretrained(tmp_path / "m").eval()
+    assert torch.equal(hub.risks(batch), made.risks(batch))
+    hub.save_pretrained(tmp_path / "hub")
+    assert torch.equal(load_model(tmp_path / "hub").risks(batch), made.risks(batch))
