@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
@@ -12,7 +11,7 @@ from ml.extraction.schema import BIRTH, DEATH
 
 ADULT_YEARS = 18
 LOOKBACK_DAYS = 730
-NOT_CLINICAL = re.compile(rf"^({BIRTH}$|{DEATH}$|GENDER//|RACE//|ETHNICITY//|SITE//)")
+NOT_CLINICAL = rf"^({BIRTH}$|{DEATH}$|GENDER//|RACE//|ETHNICITY//|SITE//)"
 
 NO_BIRTH = "no birth date"
 DECEASED = "deceased"
@@ -55,14 +54,15 @@ def eligible_all(view: pl.DataFrame, day: date, tasks: tuple[Task, ...]) -> dict
 def _facts(view: pl.DataFrame, day: date) -> pl.DataFrame:
     """Per subject the first reason that holds for any task, null where there is none."""
     at = prediction_time(day)
-    clinical = view["code"].unique()
-    clinical = clinical.filter(~clinical.str.contains(NOT_CLINICAL.pattern))
+    other = matching_codes(view, NOT_CLINICAL)  # few: membership in them is quick to test
     recent = (pl.col("time") < at) & (pl.col("time") >= at - timedelta(days=LOOKBACK_DAYS))
-    facts = view.group_by("subject_id").agg(
-        birth=pl.col("time").filter(pl.col("code") == BIRTH).min(),
-        dead=(pl.col("code") == DEATH).any(),
-        seen=(recent & pl.col("code").is_in(clinical.implode())).any(),
+    marks = view.select(
+        "subject_id",
+        birth=pl.when(pl.col("code") == BIRTH).then(pl.col("time")),
+        dead=pl.col("code") == DEATH,
+        seen=recent & ~pl.col("code").is_in(other.implode()),
     )
+    facts = marks.group_by("subject_id").agg(pl.col("birth").min(), pl.col("dead").any(), pl.col("seen").any())
     reason = (
         pl.when(pl.col("birth").is_null())
         .then(pl.lit(NO_BIRTH))

@@ -5,10 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Iterable
-from dataclasses import replace
-from datetime import date
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -29,6 +26,13 @@ LABEL_SCHEMA: dict[str, type[pl.DataType] | pl.DataType] = {
     "boolean_value": pl.Boolean,
     "split": pl.String,
     "index": pl.Int8,
+}
+
+EVENT_COLUMNS: dict[str, type[pl.DataType] | pl.DataType] = {
+    "subject_id": pl.Int64,
+    "time": pl.Datetime("us"),
+    "code": pl.String,
+    "numeric_value": pl.Float32,
 }
 
 
@@ -74,79 +78,67 @@ def read_labels(run: TrainingRun, task: str) -> pl.DataFrame:
     return pl.read_parquet(path)
 
 
-def labels_at(
-    past: pl.DataFrame, future: pl.DataFrame, day: date, tasks: tuple[Task, ...], scratch: Path
-) -> dict[str, pl.DataFrame]:
-    """Labels at one index day.
+def _shard_labels(run: TrainingRun, tasks: tuple[Task, ...], shard: int) -> dict[str, pl.DataFrame]:
+    """By task: ``subject_id``, ``prediction_time``, ``boolean_value``, ``index`` of a shard at all index days.
 
-    Args:
-        past: view at ``day``: who is eligible, and ACES's history.
-        future: view at the snapshot's day: what happened after the prediction time.
-        scratch: an existing folder that ACES may read its events from.
-
-    Returns:
-        By task: ``subject_id``, ``prediction_time``, ``boolean_value``.
+    What ACES sees of an index day: the past as recorded by then (the view at the day), the future as known at the
+    snapshot's day, and a synthetic event of each eligible subject at the prediction time.
     """
-    at = prediction_time(day)
-    scope = eligible_all(past, day, tasks)
-    columns = ["subject_id", "time", "code", "numeric_value"]
-    known = pl.concat(
-        [past.filter(pl.col("time") < at).select(columns), future.filter(pl.col("time") >= at).select(columns)]
-    )
-    labels = {}
-    for task in tasks:
-        subjects = scope[task.name].filter(pl.col("eligible"))["subject_id"]
-        labels[task.name] = _aces(known, subjects, day, task, scratch / "events.parquet")
-    return labels
+    future = read_view(run.snapshot, run.as_of, shard)
+    parts: dict[str, list[pl.DataFrame]] = {task.name: [] for task in tasks}
+    for k, day in enumerate(run.index_days, start=1):
+        at, past = prediction_time(day), read_view(run.snapshot, day, shard)
+        known = pl.concat([past.filter(pl.col("time") < at), future.filter(pl.col("time") >= at)])
+        scope = eligible_all(past, day, tasks)
+        for task in tasks:
+            subjects = scope[task.name].filter(pl.col("eligible")).select("subject_id")
+            events = _named_by(task, known.select(list(EVENT_COLUMNS))).join(subjects, on="subject_id", how="semi")
+            index = subjects.with_columns(time=pl.lit(at), code=pl.lit(INDEX_CODE), numeric_value=pl.lit(None)).select(
+                pl.col(name).cast(kind) for name, kind in EVENT_COLUMNS.items()
+            )
+            parts[task.name].append(pl.concat([events, index]).with_columns(index=pl.lit(k, dtype=pl.Int8)))
+    with tempfile.TemporaryDirectory(dir=_ensure(run.path), prefix=".labels-") as scratch:
+        return {task.name: _aces(task, pl.concat(parts[task.name]), Path(scratch) / "events.parquet") for task in tasks}
 
 
-def _aces(known: pl.DataFrame, subjects: pl.Series, day: date, task: Task, path: Path) -> pl.DataFrame:
-    """Ask ACES for the label at one synthetic event per eligible subject."""
+def _aces(task: Task, events: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """Ask ACES for the label at each synthetic event.
+
+    To ask once for all index days, each subject and day is a subject of its own for ACES: ``subject_id`` is a number
+    of the two while it works.
+    """
     from aces.config import TaskExtractorConfig
     from aces.predicates import get_predicates_df
     from aces.query import query
     from omegaconf import DictConfig
 
     logging.getLogger("aces").setLevel(logging.ERROR)  # it reports every step, and every one-sided label
-    empty = pl.DataFrame(schema={name: kind for name, kind in LABEL_SCHEMA.items() if name not in ("split", "index")})
-    if subjects.is_empty():
+    empty = pl.DataFrame(schema={name: kind for name, kind in LABEL_SCHEMA.items() if name != "split"})
+    pairs = events.select("subject_id", "index").unique().sort("subject_id", "index").with_row_index("pair")
+    if pairs.is_empty():
         return empty
-    config = TaskExtractorConfig.load(task.path)
-    index = pl.DataFrame({"subject_id": subjects}).with_columns(
-        time=pl.lit(prediction_time(day), dtype=pl.Datetime("us")),
-        code=pl.lit(INDEX_CODE),
-        numeric_value=pl.lit(None, dtype=pl.Float32),
+    numbered = events.join(pairs, on=["subject_id", "index"]).select(
+        pl.col("pair").cast(pl.Int64).alias("subject_id"), "time", "code", "numeric_value"
     )
-    relevant = _named_by(config, known, task).join(pl.DataFrame({"subject_id": subjects}), on="subject_id", how="semi")
-    pl.concat([relevant, index]).write_parquet(path)
+    numbered.write_parquet(path)
+    config = TaskExtractorConfig.load(task.path)
     found = query(config, get_predicates_df(config, DictConfig({"path": str(path), "standard": "meds"})))
     if found.is_empty():
         return empty
-    return found.select(
-        "subject_id",
+    answers = found.select(
+        pair=pl.col("subject_id").cast(pl.UInt32),
         prediction_time=pl.col("index_timestamp").cast(pl.Datetime("us")),
         boolean_value=pl.col("label") > 0,
     )
+    return answers.join(pairs, on="pair").select(empty.columns)
 
 
-def _named_by(config: Any, known: pl.DataFrame, task: Task) -> pl.DataFrame:
+def _named_by(task: Task, known: pl.DataFrame) -> pl.DataFrame:
     """The events whose code a predicate of the task names: no other can change ACES's answer, unless it counts any."""
-    if any(word in task.path.read_text() for word in ("_ANY_EVENT", "_RECORD_START", "_RECORD_END")):
+    if task.any_event:
         return known
     codes = known.select(pl.col("code").unique())  # few, where rows are many
-    by_code = [replace(p, value_min=None, value_max=None, other_cols={}) for p in config.plain_predicates.values()]
-    return known.join(codes.filter(pl.any_horizontal([p.MEDS_eval_expr() for p in by_code])), on="code", how="semi")
-
-
-def _shard_labels(run: TrainingRun, tasks: tuple[Task, ...], shard: int) -> dict[str, pl.DataFrame]:
-    future = read_view(run.snapshot, run.as_of, shard)
-    by_task: dict[str, list[pl.DataFrame]] = {task.name: [] for task in tasks}
-    with tempfile.TemporaryDirectory(dir=_ensure(run.path), prefix=".labels-") as scratch:
-        for k, day in enumerate(run.index_days, start=1):
-            past = read_view(run.snapshot, day, shard)
-            for name, frame in labels_at(past, future, day, tasks, Path(scratch)).items():
-                by_task[name].append(frame.with_columns(index=pl.lit(k, dtype=pl.Int8)))
-    return {name: pl.concat(frames) for name, frames in by_task.items()}
+    return known.join(codes.filter(pl.col("code").str.contains(task.codes)), on="code", how="semi")
 
 
 def _finish(frames: Iterable[pl.DataFrame], salt: str) -> pl.DataFrame:

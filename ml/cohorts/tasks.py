@@ -25,6 +25,8 @@ class Task:
         description: one line for people.
         path: the ACES file, the only definition of the outcome, the horizon and the exclusion.
         outcome: regular expression over event codes.
+        codes: regular expression of all codes that a predicate of the file names.
+        any_event: whether the file counts events of any code.
         horizon_days: length of the label window, from the prediction time.
         excludes_prior: whether a subject with an earlier outcome is out of scope.
     """
@@ -33,6 +35,8 @@ class Task:
     description: str
     path: Path
     outcome: str
+    codes: str
+    any_event: bool
     horizon_days: int
     excludes_prior: bool
 
@@ -70,9 +74,7 @@ def _parse(path: Path, content: dict[str, Any]) -> Task:
     windows: dict[str, dict[str, Any]] = content["windows"]
     target = next(window for window in windows.values() if "label" in window)
     predicate = target["label"]
-    code = content["predicates"][predicate]["code"]
-    pattern = code["regex"] if isinstance(code, dict) else f"^{re.escape(code)}$"
-    re.compile(pattern)
+    patterns = {name: _pattern(value["code"]) for name, value in content["predicates"].items() if "code" in value}
     found = _HORIZON.fullmatch(target["end"])
     if found is None or content["predicates"][content["trigger"]]["code"] != INDEX_CODE:
         raise ValueError
@@ -80,4 +82,26 @@ def _parse(path: Path, content: dict[str, Any]) -> Task:
         window is not target and str(window.get("has", {}).get(predicate, "")).replace(" ", "") == "(None,0)"
         for window in windows.values()
     )
-    return Task(path.stem, content.get("description", path.stem), path, pattern, int(found[1]), prior)
+    text = path.read_text()
+    return Task(
+        name=path.stem,
+        description=content.get("description", path.stem),
+        path=path,
+        outcome=patterns[predicate],
+        codes="|".join(f"(?:{pattern})" for pattern in patterns.values()),
+        any_event=any(word in text for word in ("_ANY_EVENT", "_RECORD_START", "_RECORD_END")),
+        horizon_days=int(found[1]),
+        excludes_prior=prior,
+    )
+
+
+def _pattern(code: str | dict[str, Any]) -> str:
+    """A predicate's codes as one regular expression: ACES knows a code, ``regex`` and ``any``."""
+    if isinstance(code, str):
+        found = f"^{re.escape(code)}$"
+    elif "any" in code:
+        found = "|".join(f"^{re.escape(one)}$" for one in code["any"])
+    else:
+        found = code["regex"]
+    re.compile(found)
+    return found

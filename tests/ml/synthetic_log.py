@@ -27,6 +27,7 @@ END = date(2024, 6, 30)
 YEARS = 12
 CHRONIC = {"ICD10CM//I10": 0.30, "ICD10CM//I48.91": 0.10, "ICD10CM//E66.9": 0.20, "ICD10CM//J44.9": 0.08}
 NOISE = [f"ICD10CM//{letter}{number:02d}.{digit}" for letter in "KLMN" for number in range(20, 45) for digit in (0, 9)]
+A1C = "LOINC//4548-4"
 DRUGS = ["ATC//C07AB02", "ATC//A02BC01", "ATC//N02BE01", "ATC//J01CA04"]
 
 
@@ -55,11 +56,12 @@ def make_events(patients: int, events: int, seed: int = 7) -> pl.DataFrame:
     code[sick] = names[chronic[sick]]
     code[(kind > 0.6) & (kind < 0.8)] = rng.choice(np.array(DRUGS), int(((kind > 0.6) & (kind < 0.8)).sum()))
     lab = kind > 0.8
-    code[lab] = "LOINC//4548-4"
+    code[lab] = A1C
     value = np.where(lab, a1c[who] + 2.0 * (when >= t2d_sign[who]) + rng.normal(0, 0.15, who.size), np.nan)
     parts = [_frame(who, when, code, value)]
-    told = np.flatnonzero((hf_sign >= 0) & (hf_sign < days) & (rng.random(patients) < 0.9))
-    parts.append(_frame(told, hf_sign[told], np.full(told.size, "ICD10CM//R06.0", object), np.full(told.size, np.nan)))
+    for sign, name, level in ((hf_sign, "ICD10CM//R06.0", np.full(patients, np.nan)), (t2d_sign, A1C, a1c + 2.0)):
+        told = np.flatnonzero((sign >= 0) & (sign < days) & (rng.random(patients) < 0.9))
+        parts.append(_frame(told, sign[told], np.full(told.size, name, object), level[told]))
     for onset, name in ((hf, "ICD10CM//I50.9"), (t2d, "ICD10CM//E11.9")):
         ill = np.flatnonzero(onset < days)
         again = [np.minimum(onset[ill] + gap, days - 1) for gap in (0, 200, 500)]

@@ -187,6 +187,22 @@ def test_stages_in_the_wrong_order_say_what_is_missing(tmp_path: Path) -> None:
             finetune(open_run())
 
 
+@pytest.mark.parametrize("eligible", [True, False])
+def test_a_hospital_without_the_outcome_ends_with_a_model_that_keeps_its_prior(tmp_path: Path, eligible: bool) -> None:
+    events = make_events(60, 10)
+    with deployment(tmp_path, tasks='["stroke"]', index_days="2"):
+        commit(events if eligible else events.filter(pl.col("code") != "MEDS_BIRTH"))
+        run = open_run()
+        prepare(run)
+        make_labels(run)
+        pretrain(run)
+        finetune(run)
+        frame = pl.read_parquet(run.predictions("medbert"))
+        assert (frame.height > 0) is eligible
+        assert not frame["boolean_value"].any()
+        assert (frame["predicted_boolean_probability"] < 0.1).all()
+
+
 def test_an_initial_model_of_another_shape_is_refused(small: TrainingRun, tmp_path: Path) -> None:
     from ml.models.config import MedBertConfig
     from ml.models.medbert import new_model
