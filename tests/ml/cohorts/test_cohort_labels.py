@@ -36,7 +36,7 @@ def at_t1(frame: pl.DataFrame) -> dict[int, bool]:
 def test_an_outcome_in_the_year_after_the_index_day_is_positive_and_a_later_one_is_not(home: Path) -> None:
     ever = [part for who in range(4) for part in (person(who), event(who, "ICD10CM//I10", SEEN))]
     outcomes = [
-        event(1, "ICD10CM//I50.9", "2023-07-02T00:01"),  # the first minute of the horizon
+        event(1, "ICD10CM//I50.9", "2023-07-02"),  # a date alone: the first moment of the horizon
         event(2, "ICD10CM//I50.9", "2024-06-30T23:00"),
         event(3, "ICD10CM//I50.9", "2023-07-01T23:00"),  # the index day itself: no longer eligible
     ]
