@@ -20,6 +20,7 @@ Without a champion, scoring is skipped with that reason; the snapshot and the in
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import vigil_defaults as vigil
@@ -63,13 +64,13 @@ def nightly() -> None:
         found = champion()
         if found is None:
             raise AirflowSkipException("no champion yet: the risk scores wait for the first model that is let through")
-        return {"version": found.version, "decision": found.decision}
+        return {"version": found.version, "folder": str(found.finetuned), "decision": found.decision}
 
     @task
-    def score(shard: int) -> dict[str, Any]:
-        from ml.scoring import score_with_champion
+    def score(shard: int, model: dict[str, Any]) -> dict[str, Any]:
+        from ml.scoring import score_day
 
-        return score_with_champion(vigil.as_of(), shard)
+        return score_day(vigil.as_of(), shard, Path(model["folder"]), model["version"])
 
     @task
     def publish_risk_scores() -> dict[str, Any]:
@@ -100,7 +101,9 @@ def nightly() -> None:
     extract() >> validate() >> committed
     scores = publish_risk_scores()
     matrices = publish_interconnections()
-    committed >> find_champion() >> score.expand(shard=list(range(get_settings().shards))) >> scores
+    model = find_champion()
+    committed >> model
+    score.partial(model=model).expand(shard=list(range(get_settings().shards))) >> scores
     committed >> interconnect.expand(method=list(METHOD_NAMES)) >> matrices
     [scores, matrices] >> report()
 

@@ -136,15 +136,16 @@ def retraining() -> None:
 
     @task
     def promote(version: int) -> dict[str, Any]:
-        from ml.registry import promote
+        from ml.registry import champion, promote
 
-        return promote(version).summary()
+        promotion, found = promote(version), champion()
+        return {**promotion.summary(), "folder": str(found.finetuned) if found else None}
 
     @task
-    def score(shard: int, as_of: str) -> dict[str, Any]:
-        from ml.scoring import score_with_champion
+    def score(shard: int, as_of: str, model: dict[str, Any]) -> dict[str, Any]:
+        from ml.scoring import score_day
 
-        return score_with_champion(date.fromisoformat(as_of), shard)
+        return score_day(date.fromisoformat(as_of), shard, Path(model["folder"]), model["version"])
 
     @task
     def publish_risk_scores(as_of: str) -> dict[str, Any]:
@@ -167,7 +168,7 @@ def retraining() -> None:
     evaluated >> gate(as_of) >> version
     published = publish_risk_scores(as_of)
     promoted = promote(await_decision(version))
-    promoted >> score.partial(as_of=as_of).expand(shard=list(range(get_settings().shards))) >> published
+    score.partial(as_of=as_of, model=promoted).expand(shard=list(range(get_settings().shards))) >> published
     published >> report(as_of)
 
 

@@ -53,6 +53,9 @@ class Hospital:
         return [*self.loader, str(records)]
 
 
+# Each shard's task is a process that imports torch: two are as fast as four where there are two cores.
+COMMON = {"VIGIL_SHARDS": "2"}
+
 HOSPITALS = {
     hospital.name: hospital
     for hospital in (

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from infra.embedded.hospitals import HOSPITALS, Hospital, find_hospital
+from infra.embedded.hospitals import COMMON, HOSPITALS, Hospital, find_hospital
 from ml.common.errors import SourceError
 from ml.settings import get_settings
 
@@ -63,7 +63,7 @@ def _bring_up(hospital: Hospital, records: Path | None, console: Console) -> Non
 
     home = get_settings().home
     command = hospital.load_command(records)
-    settings = {"VIGIL_HOSPITAL": hospital.name, **hospital.settings}
+    settings = {"VIGIL_HOSPITAL": hospital.name, **COMMON, **hospital.settings}
     console.print(f"[bold]Vigil[/] watches over {hospital.about}.")
     with console.status("starting Postgres"):
         stack.start_database(home, settings)

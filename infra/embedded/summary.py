@@ -72,7 +72,9 @@ def _standing(night: Night) -> list[str]:
     colour = {"good": "green", "policy": "yellow", "wait": "yellow", "bad": "red"}[tone]
     evaluation = night.model.evaluation
     others = [name for name in (AGE_SEX, LOGISTIC_REGRESSION, CHAMPION) if name in evaluation.models]
-    return [f"[{colour}]{sentence}[/]", *(words.headline(evaluation, other) for other in others)]
+    learning = words.learning(night.model)
+    lines = [f"[{colour}]{sentence}[/]", *(words.headline(evaluation, other) for other in others)]
+    return [*lines, learning] if learning else lines
 
 
 def _comparison(evaluation: Evaluation) -> Table:

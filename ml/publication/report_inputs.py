@@ -127,12 +127,14 @@ class Model:
         role: ``champion`` or ``challenger``.
         decision: the decision on this very evaluation (same metrics digest), or None.
         gate: content of gate.json, or None.
+        training: record of the fine-tuning, or None.
     """
 
     evaluation: Evaluation
     role: str
     decision: Decision | None
     gate: dict[str, Any] | None
+    training: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -268,7 +270,8 @@ def find_model(as_of: date, published: Published, settings: Settings) -> Model |
 
 def _model(evaluation: Evaluation, path: Path, published: Published) -> Model:
     champion = published.champion
+    gate, training = _json(path.with_name("gate.json")), _json(path.parent / "finetuned" / "training.json")
     if champion is not None and champion.metrics_digest == evaluation.digest:
-        return Model(evaluation, "champion", champion, _json(path.with_name("gate.json")))
+        return Model(evaluation, "champion", champion, gate, training)
     decision = next((d for d in published.decisions if d.metrics_digest == evaluation.digest), None)
-    return Model(evaluation, "challenger", decision, _json(path.with_name("gate.json")))
+    return Model(evaluation, "challenger", decision, gate, training)

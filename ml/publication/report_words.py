@@ -92,6 +92,19 @@ def standing(model: Model) -> tuple[str, str]:
     return "wait", "The gate let this model through to review; nobody has decided on it yet."
 
 
+def learning(model: Model) -> str | None:
+    """What fine-tuning the encoder added to where it began, on the tuning split; None where it is not recorded."""
+    record = model.training or {}
+    looks = [look["macro_auroc"] for look in record.get("tuning", []) if look["macro_auroc"] is not None]
+    if len(looks) < 2:
+        return None
+    began = "the champion's weights" if record.get("initial") else "its linear path on the codes alone"
+    return (
+        f"On the tuning split the mean AUROC was {looks[0]:.4f} with {began} and {max(looks[1:]):.4f} "
+        "after the encoder was fine-tuned."
+    )
+
+
 def absent_model(night: Night) -> str:
     """Why there is no model in the report."""
     if night.published.problem:

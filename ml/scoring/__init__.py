@@ -8,10 +8,10 @@ from ml.scoring.scores import (
     SCORE_SCHEMA,
     combine,
     provenance,
+    score_day,
     score_path,
     score_shard,
     score_view,
-    score_with_champion,
 )
 
 __all__ = [
@@ -19,8 +19,8 @@ __all__ = [
     "combine",
     "predict_with_champion",
     "provenance",
+    "score_day",
     "score_path",
     "score_shard",
     "score_view",
-    "score_with_champion",
 ]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ml.cohorts import Task, eligible_all, load_tasks
-from ml.common.errors import NotFoundError, VigilError
+from ml.common.errors import VigilError
 from ml.common.files import read_json, sha256_file, write_bytes, write_json
 from ml.extraction import load_snapshot, read_view
 from ml.extraction.snapshot import Snapshot
@@ -74,19 +74,15 @@ def score_shard(snapshot: Snapshot, shard: int, model_dir: Path, model_version: 
     return path
 
 
-def score_with_champion(as_of: date, shard: int) -> dict[str, Any]:
-    """Score a shard of a day's snapshot with the champion; counts only.
+def score_day(as_of: date, shard: int, model_dir: Path, model_version: int) -> dict[str, Any]:
+    """Score a shard of a day's snapshot; counts only. Who may be champion is for the caller to have verified, and
+    publication verifies it again.
 
     Raises:
-        NotFoundError: there is no snapshot of that day, or no champion.
+        NotFoundError: there is no snapshot of that day.
     """
-    from ml.registry import champion
-
-    model = champion()
-    if model is None:
-        raise NotFoundError("there is no champion", "let a model through first (vigil review list)")
-    frame = pl.read_parquet(score_shard(load_snapshot(as_of), shard, model.path / "finetuned", model.version))
-    return {"model_version": model.version, "rows": frame.height, "in_scope": int(frame["in_scope"].sum())}
+    frame = pl.read_parquet(score_shard(load_snapshot(as_of), shard, model_dir, model_version))
+    return {"model_version": model_version, "rows": frame.height, "in_scope": int(frame["in_scope"].sum())}
 
 
 def score_view(view: pl.DataFrame, day: date, model_dir: Path) -> pl.DataFrame:

@@ -78,14 +78,14 @@ def finetune(run: TrainingRun) -> Path:
     if not manifest.exists() or not (run.pretrained / "training.json").exists():
         raise VigilError(f"run {run.name} has no labels or no pretrained model", "make the labels and pretrain first")
     names = tuple(task.name for task in tasks)
+    initial = read_json(run.pretrained / RECORD)["initial"]
     more = {"tasks": list(names), "pretrained": weights_digest(run.pretrained), "labels": sha256_file(manifest)}
-    ready = setup(run, "finetune", **more)
+    ready = setup(run, "finetune", initial=initial, **more)
     if finished(run.finetuned, ready.digest):
         log.info("finetune: already done for these inputs")
     else:
         model = with_heads(load_model(run.pretrained), tasks).to(device())
-        warm = read_json(run.pretrained / RECORD)["initial"] is not None
-        record = train(model, run, ready, ready.preset.warm_start if warm else 1.0)
+        record = train(model, run, ready, ready.preset.warm_start if initial else 1.0)
         save_model(run.finetuned, model, ready.vocabulary, {**record, "inputs": ready.digest, **ready.inputs})
     write_predictions(run)
     return run.finetuned
