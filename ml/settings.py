@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     index_step: int = Field(365, ge=1, description="days between two index days, and before as_of")
     preset: str = Field("night", description="model and training preset: a file of ml/models/presets")
     threads: int = Field(os.cpu_count() or 1, ge=1, description="CPU threads of training and scoring")
-    seed: int = 20_240_101
+    seed: int = Field(20_240_101, description="seed of the demo hospital, training and the bootstrap")
     bootstrap: int = Field(500, ge=50, description="bootstrap draws over patients behind each interval")
 
     min_cell: int = Field(11, ge=1, description="no published count is below this")
@@ -77,13 +77,15 @@ class Settings(BaseSettings):
     gate_events: int = Field(50, ge=1, description="held-out events per outcome that a model must be judged on")
     gate_baselines: bool = Field(False, description="refuse a model that is not above the baselines, not only say so")
 
-    mlflow_tracking_uri: str = "http://127.0.0.1:5000"
-    model_name: str = "vigil-risk"
-    airflow_url: str = "http://127.0.0.1:8080"
+    mlflow_tracking_uri: str = Field("http://127.0.0.1:5000", description="the MLflow server")
+    model_name: str = Field("vigil-risk", description="name of the registered model")
+    airflow_url: str = Field("http://127.0.0.1:8080", description="the Airflow server")
     calendar_end: date | None = Field(None, description="no night is scheduled after this day; unset in production")
 
-    demo_patients: int = Field(20_000, ge=100)
-    demo_preset: Literal["general", "pancreas"] = "general"
+    demo_patients: int = Field(20_000, ge=100, description="size of the demo hospital")
+    demo_preset: Literal["general", "pancreas"] = Field(
+        "general", description="pancreas: enriched to people of 45 and older with pancreatic cancer"
+    )
 
     @property
     def data_dir(self) -> Path:

@@ -1,4 +1,4 @@
-"""The whole: two nights of 1,000 patients through the real scheduler, as a user runs them."""
+"""The whole: two nights of 1,000 patients through the real scheduler, as a user runs and reviews them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -28,12 +29,19 @@ class Deployment:
 
     home: Path
 
-    def vigil(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run ``vigil`` as a user would."""
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start ``vigil`` as a user would. A person reviews; a dozen events are enough to judge so few patients."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("VIGIL_", "AIRFLOW"))}
-        environment = kept | {"VIGIL_HOME": str(self.home), "VIGIL_DEMO_PATIENTS": "1000", "COLUMNS": "200"}
+        ours = {"VIGIL_HOME": str(self.home), "VIGIL_DEMO_PATIENTS": "1000", "VIGIL_GATE_EVENTS": "12"}
+        environment = {**kept, **ours, "VIGIL_REVIEW": "human", "COLUMNS": "200"}
         command = [sys.executable, "-m", "ml.cli", *words]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1400)
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def vigil(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run ``vigil`` to its end."""
+        process = self.start(*words)
+        out, err = process.communicate(timeout=1400)
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
 
     def query(self, role: Role, text: str) -> list[tuple[Any, ...]]:
         """Rows of a query as a role of the deployment."""
@@ -60,11 +68,32 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 
 @pytest.fixture(scope="module")
 def first(deployment: Deployment) -> subprocess.CompletedProcess[str]:
-    """The first night."""
-    result = deployment.vigil("night")
+    """The first night: its model waits for a person, who approves it."""
+    night = deployment.start("night")
+    version = _waiting_version(deployment, night)
     get_settings.cache_clear()
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    return result
+    assert deployment.query(Role.READ, "select count(*) from published.current_risk_scores") == [(0,)]
+    selfish = deployment.vigil("review", "approve", version, "--as", "retraining", "--reason", "I trained it")
+    assert selfish.returncode == 5, selfish.stderr
+    approval = deployment.vigil("review", "approve", version, "--as", "dr. night", "--reason", "enough to try")
+    assert approval.returncode == 0, approval.stderr
+    out, err = night.communicate(timeout=600)
+    assert night.returncode == 0, out[-3000:] + err[-3000:]
+    return subprocess.CompletedProcess(("night",), night.returncode, out, err)
+
+
+def _waiting_version(deployment: Deployment, night: subprocess.Popen[str]) -> str:
+    """The version that waits for review, as soon as there is one."""
+    deadline = time.monotonic() + 1200
+    while time.monotonic() < deadline and night.poll() is None:
+        listed = deployment.vigil("review", "list", "--json")
+        found = json.loads(listed.stdout) if listed.returncode == 0 else []
+        waiting = [review for review in found if review["state"] == "waiting"]
+        if waiting:
+            return str(waiting[0]["model"]["version"])
+        time.sleep(10)
+    night.kill()
+    pytest.fail("no model came to wait for review: " + "".join(night.communicate())[-3000:])
 
 
 def _rows_by_release(deployment: Deployment) -> dict[str, tuple[int, str]]:
@@ -98,7 +127,7 @@ def test_a_first_night_publishes_risks_and_interconnections(
 
 
 def test_the_summary_says_what_was_done_and_by_whose_decision(first: subprocess.CompletedProcess[str]) -> None:
-    for words in ("events extracted", "passed", "by policy; no person has reviewed it", "AUROC", "report", "current"):
+    for words in ("events extracted", "passed", "let through by dr. night", "AUROC", "report", "current"):
         assert words in first.stdout
     for task in ("extract", "validate", "pretrain", "finetune", "promote", "publish_risk_scores"):
         assert task in first.stdout
@@ -109,12 +138,11 @@ def test_the_command_line_reads_what_was_published(
 ) -> None:
     risks = json.loads(deployment.vigil("show", "risk", "--outcome", "death", "--top", "5", "--json").stdout)
     assert len(risks["risks"]) == 5
-    assert risks["about"]["decision"] == "policy"
+    assert risks["about"]["decision"] == "human"
+    assert risks["about"]["decided_by"] == "dr. night"
     pairs = json.loads(deployment.vigil("show", "interconnections", "--code", "I10", "--json").stdout)
     assert pairs
-    waiting = deployment.vigil("review", "list")
-    assert waiting.returncode == 0
-    assert "policy" in waiting.stdout
+    assert "dr. night" in deployment.vigil("review", "list").stdout
 
 
 def test_the_report_is_whole_and_needs_no_network(
