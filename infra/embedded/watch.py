@@ -80,7 +80,7 @@ class Watcher:
         progress: directory of the stages' progress files.
     """
 
-    def __init__(self, api: AirflowApi, console: Console, progress: Path, every: float = 2.0) -> None:
+    def __init__(self, api: AirflowApi, console: Console, progress: Path, every: float = 3.0) -> None:
         self.api, self.console, self.progress, self.every = api, console, progress, every
 
     def follow(self, dag_id: str, run_id: str, timeout: float = 3600.0) -> list[TaskLine]:
