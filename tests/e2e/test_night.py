@@ -71,6 +71,7 @@ def first(deployment: Deployment) -> subprocess.CompletedProcess[str]:
     """The first night: its model waits for a person, who approves it."""
     night = deployment.start("night")
     version = _waiting_version(deployment, night)
+    assert version is not None, "".join(night.communicate())[-3000:]
     get_settings.cache_clear()
     assert deployment.query(Role.READ, "select count(*) from published.current_risk_scores") == [(0,)]
     selfish = deployment.vigil("review", "approve", version, "--as", "retraining", "--reason", "I trained it")
@@ -82,18 +83,21 @@ def first(deployment: Deployment) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(("night",), night.returncode, out, err)
 
 
-def _waiting_version(deployment: Deployment, night: subprocess.Popen[str]) -> str:
-    """The version that waits for review, as soon as there is one."""
+def _waiting_version(deployment: Deployment, night: subprocess.Popen[str]) -> str | None:
+    """The version that waits for review, as soon as there is one; None where the night ended without."""
+    judged = {*(deployment.home / "data" / "training").glob("*/gate.json")}
     deadline = time.monotonic() + 1200
     while time.monotonic() < deadline and night.poll() is None:
+        if {*(deployment.home / "data" / "training").glob("*/gate.json")} == judged:
+            time.sleep(2)  # not yet: asking the command line costs the training its cores
+            continue
         listed = deployment.vigil("review", "list", "--json")
         found = json.loads(listed.stdout) if listed.returncode == 0 else []
         waiting = [review for review in found if review["state"] == "waiting"]
         if waiting:
             return str(waiting[0]["model"]["version"])
-        time.sleep(10)
-    night.kill()
-    pytest.fail("no model came to wait for review: " + "".join(night.communicate())[-3000:])
+        time.sleep(3)
+    return None
 
 
 def _rows_by_release(deployment: Deployment) -> dict[str, tuple[int, str]]:
@@ -155,14 +159,19 @@ def test_the_report_is_whole_and_needs_no_network(
     assert "<script" not in text
 
 
-def test_a_second_night_adds_one_day_and_changes_no_row_of_the_first(
+def test_a_second_night_adds_one_day_changes_no_row_of_the_first_and_leaks_no_value(
     deployment: Deployment, first: subprocess.CompletedProcess[str]
 ) -> None:
     before = _rows_by_release(deployment)
     ((day,),) = deployment.query(Role.READ, "select distinct as_of from published.current_risk_scores")
     _plant_canary(deployment, day + timedelta(days=1))
-    result = deployment.vigil("night")
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    night = deployment.start("night")
+    challenger = _waiting_version(deployment, night)  # the gate may as well refuse it, on so few patients
+    if challenger is not None:
+        answer = deployment.vigil("review", "reject", challenger, "--as", "dr. night", "--reason", "no better")
+        assert answer.returncode == 0, answer.stderr
+    out, err = night.communicate(timeout=600)
+    assert night.returncode == 0, out[-3000:] + err[-3000:]
     after = _rows_by_release(deployment)
     assert {release: after[release] for release in before} == before
     days = deployment.query(
