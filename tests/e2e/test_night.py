@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -165,7 +166,9 @@ def test_a_second_night_adds_one_day_changes_no_row_of_the_first_and_leaks_no_va
     before = _rows_by_release(deployment)
     ((day,),) = deployment.query(Role.READ, "select distinct as_of from published.current_risk_scores")
     _plant_canary(deployment, day + timedelta(days=1))
-    night = deployment.start("night")
+    assert deployment.vigil("stack", "down").returncode == 0
+    assert _processes(deployment) == []
+    night = deployment.start("night")  # starts the stack again and finds everything as it was
     challenger = _waiting_version(deployment, night)  # the gate may as well refuse it, on so few patients
     if challenger is not None:
         answer = deployment.vigil("review", "reject", challenger, "--as", "dr. night", "--reason", "no better")
@@ -181,6 +184,18 @@ def test_a_second_night_adds_one_day_changes_no_row_of_the_first_and_leaks_no_va
     )
     assert days == [(day + timedelta(days=1),)]
     assert _places_with_the_canary(deployment) == []
+
+
+def _processes(deployment: Deployment) -> list[int]:
+    """Living processes that were started for the deployment."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if str(deployment.home) in " ".join((*process.cmdline(), *process.environ().values())):
+                found.append(process.pid)
+    return found
 
 
 def _plant_canary(deployment: Deployment, day: date) -> None:

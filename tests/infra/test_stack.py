@@ -106,6 +106,7 @@ def _experiments(url: str | None) -> list[str]:
     return [experiment["name"] for experiment in answer.json()["experiments"]]
 
 
+@pytest.mark.slow  # the nights of tests/e2e stop and start the stack as well
 @pytest.mark.e2e
 def test_the_stack_starts_stops_without_a_trace_and_finds_everything_again(home: Path, repository: Path) -> None:
     told: list[tuple[str, str]] = []
