@@ -20,7 +20,7 @@ help:  ## this list
 venv: $(VENV)/.locked  ## the locked environment in .venv
 
 $(VENV)/.locked: requirements.txt pyproject.toml
-	@test -x $(BIN)/uv || { $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Vigil needs Python 3.11 or newer; name one with make PYTHON=python3.12" >&2; exit 2; }; $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet "$$(grep -E '^uv==' requirements.txt | cut -d' ' -f1)"; }
+	@test -x $(BIN)/uv || { $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "Vigil needs Python 3.11 to 3.13; name one with make PYTHON=python3.11" >&2; exit 2; }; $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet "$$(grep -E '^uv==' requirements.txt | cut -d' ' -f1)"; }
 	$(BIN)/uv pip install --quiet --python $(BIN)/python $(FIND_LINKS) -r requirements.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 
@@ -182,11 +182,6 @@ def load_process() -> Process:
 def day_of(moment: date) -> int:
     """Days since START."""
     return (moment - START).days
-
-
-def date_of(day: int) -> date:
-    """Inverse of `day_of`."""
-    return START + timedelta(days=int(day))
 
 
 @lru_cache(maxsize=1)
