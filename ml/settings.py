@@ -39,6 +39,8 @@ class Settings(BaseSettings):
 
     home: Path = Field(Path(".vigil"), description="the one directory that holds all state")
     data: Path | None = Field(None, description="event log, token stores, runs and reports; default HOME/data")
+    event_log: str | None = Field(None, description="where the event log lies: a directory, or s3://bucket/prefix")
+    s3_endpoint: str | None = Field(None, description="URL of an S3-compatible store that is not AWS")
     embedded: bool = Field(False, description="true on the one-machine stack; allows review by policy")
 
     hospital: str = Field("demo", description="name of the hospital, shown to people")
@@ -56,6 +58,10 @@ class Settings(BaseSettings):
 
     pseudonym_key: SecretStr | None = Field(None, description="HMAC key of the published pseudonyms")
     split_salt: str = Field("vigil-split-1", description="salt of the patient split; never change it on a live site")
+    omop_codes: Literal["source", "standard"] = Field(
+        "source", description="OMOP events carry the code as recorded, or the standard concept it maps to"
+    )
+    icd9_to_icd10: bool = Field(False, description="map ICD-9-CM codes to ICD-10-CM by the GEMs while extracting")
     shards: int = Field(4, ge=1, le=256, description="number of subject shards; divides 256")
     batch_rows: int = Field(65_536, ge=1, description="rows held at once while a source is read")
 

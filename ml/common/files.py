@@ -10,7 +10,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 
 def _fsync(path: Path) -> None:
@@ -21,8 +24,11 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
+def write_bytes(path: Path | UPath, content: bytes, mode: int = 0o644) -> None:
     """Write a file so that a reader or a crash sees the old content or the new, never a part."""
+    if not isinstance(path, Path):  # an object store shows an object when it is whole
+        path.write_bytes(content)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -38,12 +44,12 @@ def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
     _fsync(path.parent)
 
 
-def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
+def write_json(path: Path | UPath, value: Any, mode: int = 0o644) -> None:
     """Write JSON atomically, keys sorted, so that equal values give equal bytes."""
     write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, default=str) + "\n").encode(), mode)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path | UPath) -> Any:
     """Read a JSON file."""
     return json.loads(path.read_bytes())
 
@@ -79,10 +85,10 @@ def sha256_bytes(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def sha256_file(path: Path) -> str:
+def sha256_file(path: Path | UPath) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def sha256_json(value: Any) -> str:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import logging
-import shutil
+from dataclasses import replace
 from datetime import date, timedelta
 
 from ml.common.errors import NotFoundError, RefusedError
 from ml.common.files import read_json, sha256_file
 from ml.extraction.digest import digest_view
+from ml.extraction.lock import Check, locked
 from ml.extraction.log import (
-    MANIFEST,
     QUARANTINE,
     VERDICT,
+    FileRecord,
     Partition,
     committed_partitions,
-    committed_path,
-    locked,
-    log_directory,
+    days_with_attempts,
+    drop_pending,
+    pending_partition,
     pending_path,
-    read_partition,
     snapshot_path,
+    write_committed,
 )
 from ml.extraction.snapshot import Snapshot
 from ml.extraction.snapshots import load_snapshot, save_snapshot
@@ -39,31 +40,50 @@ def commit_snapshot(as_of: date) -> Snapshot:
         RefusedError: quality has not passed this very partition, its files are not what was extracted, or another
             process writes the log.
     """
-    with locked("commit"):
+    with locked("commit") as still_locked:
         if snapshot_path(as_of).is_file():
             return load_snapshot(as_of)
         committed = committed_partitions()
         if not committed or committed[-1].recorded_to < as_of:
-            _commit(as_of, committed[-1].recorded_to if committed else None)
+            _commit(as_of, committed[-1].recorded_to if committed else None, still_locked)
             committed = committed_partitions()
-        snapshot = _snapshot(committed, as_of)
+        snapshot = snapshot_of(committed, as_of)
+        still_locked()
         save_snapshot(snapshot)
         _drop_stale_pending(committed[-1].recorded_to)
     log.info("snapshot %s: %s subjects, digest %s", as_of, f"{snapshot.subjects:,}", snapshot.digest[:12])
     return snapshot
 
 
-def _commit(as_of: date, last: date | None) -> None:
-    path = pending_path(as_of)
-    partition = read_partition(path)
+def snapshot_of(committed: list[Partition], as_of: date) -> Snapshot:
+    """The snapshot of a day, computed from the log.
+
+    Raises:
+        NotFoundError: the log holds nothing recorded by that day.
+    """
+    used = [partition for partition in committed if (partition.recorded_from or date.min) <= as_of]
+    view = digest_view(used, as_of, used[0].shards)
+    if not view.rows:
+        raise NotFoundError(f"the event log holds nothing recorded by {as_of}", "choose a later day")
+    return Snapshot(as_of, view.digest, tuple(p.name for p in used), view.rows, view.subjects, used[0].shards)
+
+
+def _commit(as_of: date, last: date | None, still_locked: Check) -> None:
+    partition = pending_partition(as_of)
     if partition is None:
         raise NotFoundError(f"there is no pending partition of {as_of}", "extract and validate that day first")
     if partition.recorded_from != (last + timedelta(days=1) if last else None):
         raise RefusedError(f"the pending partition of {as_of} no longer follows the log", "extract that day again")
     _check_verdict(partition)
     _check_files(partition)
-    committed_path(as_of).parent.mkdir(parents=True, exist_ok=True)
-    path.rename(committed_path(as_of))
+    quarantine = partition.path / QUARANTINE
+    if quarantine.exists():
+        record = FileRecord(
+            sha256_file(quarantine), quarantine.stat().st_size, read_json(partition.path / VERDICT)["quarantined"]
+        )
+        partition = replace(partition, files={**partition.files, QUARANTINE: record})
+    still_locked()
+    write_committed(partition)
 
 
 def _check_verdict(partition: Partition) -> None:
@@ -77,7 +97,8 @@ def _check_verdict(partition: Partition) -> None:
         )
     quarantine = partition.path / QUARANTINE
     found = sha256_file(quarantine) if quarantine.exists() else None
-    if verdict["manifest_sha256"] != sha256_file(partition.path / MANIFEST) or verdict["quarantine_sha256"] != found:
+    manifest = sha256_file(pending_path(partition.as_of))
+    if verdict["manifest_sha256"] != manifest or verdict["quarantine_sha256"] != found:
         raise RefusedError(f"the verdict on {partition.as_of} is about other rows", "validate that day again")
 
 
@@ -88,17 +109,8 @@ def _check_files(partition: Partition) -> None:
             raise RefusedError(f"{name} of the partition of {partition.as_of} was changed", "extract that day again")
 
 
-def _snapshot(committed: list[Partition], as_of: date) -> Snapshot:
-    used = [partition for partition in committed if (partition.recorded_from or date.min) <= as_of]
-    shards = used[0].shards
-    view = digest_view(used, as_of, shards)
-    if not view.rows:
-        raise NotFoundError(f"the event log holds nothing recorded by {as_of}", "choose a later day")
-    return Snapshot(as_of, view.digest, tuple(p.name for p in used), view.rows, view.subjects, shards)
-
-
 def _drop_stale_pending(recorded_to: date) -> None:
-    """Pending partitions of covered days can never be committed."""
-    for folder in (log_directory() / "pending").glob("[0-9]*"):
-        if folder.name <= recorded_to.isoformat():
-            shutil.rmtree(folder)
+    """What was extracted for covered days and not committed never can be."""
+    for day in days_with_attempts():
+        if day <= recorded_to:
+            drop_pending(day)

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import psycopg2
 from psycopg2 import sql
 
 from ml.common.db import Connection, connect, fetch
 from ml.common.errors import ConfigError, RefusedError, SourceError
-from ml.common.files import new_directory
 from ml.common.progress import Progress
-from ml.extraction.log import (
-    Partition,
-    committed_partitions,
-    locked,
-    pending_path,
-    read_partition,
-    write_manifest,
-)
+from ml.extraction.lock import Check, locked
+from ml.extraction.log import Partition, committed_partitions, day_path, drop_pending, write_pending
 from ml.extraction.routing import check_shards
 from ml.settings import Role, Settings, get_settings
 from ml.sources import SourcePlan, open_source
@@ -38,7 +31,6 @@ class PartitionSummary:
         rows: events by kind of record.
         recorded_from: first recorded day; None: from the beginning.
         recorded_to: last recorded day.
-        path: the partition's directory.
         empty: nothing was recorded on those days, which is no fault.
         covered: a committed partition covers the day already; nothing was extracted.
         history: ``kept`` or ``assumed``.
@@ -48,7 +40,6 @@ class PartitionSummary:
     rows: dict[str, int]
     recorded_from: date | None
     recorded_to: date
-    path: Path
     empty: bool
     covered: bool
     history: str
@@ -66,7 +57,7 @@ def extract(as_of: date) -> PartitionSummary:
     """
     settings = get_settings()
     check_shards(settings.shards)
-    with locked("extract"):
+    with locked("extract") as still_locked:
         committed = committed_partitions()
         _check_same_log(committed, settings)
         covering = next((partition for partition in committed if as_of <= partition.recorded_to), None)
@@ -79,7 +70,7 @@ def extract(as_of: date) -> PartitionSummary:
             )
         first = committed[-1].recorded_to + timedelta(days=1) if committed else None
         try:
-            return _summary(_extract(as_of, first, settings), as_of, covered=False)
+            return _summary(_extract(as_of, first, settings, still_locked), as_of, covered=False)
         except psycopg2.Error as error:  # its message may quote a patient's value
             raise SourceError(
                 f"the source refused a query (SQLSTATE {error.pgcode or 'unknown'})",
@@ -104,12 +95,15 @@ def last_recorded_day() -> date:
     return max(newest).date()
 
 
-def _extract(as_of: date, first: date | None, settings: Settings) -> Partition:
+def _extract(as_of: date, first: date | None, settings: Settings, still_locked: Check) -> Partition:
     from ml.extraction.stream import open_stream, stream_events
     from ml.extraction.writer import ShardWriter
 
     progress = Progress("extract")
-    with connect(Role.EXTRACT, readonly=True) as connection, new_directory(pending_path(as_of)) as directory:
+    drop_pending(as_of)
+    attempt = secrets.token_hex(4)
+    directory = day_path(as_of) / attempt
+    with connect(Role.EXTRACT, readonly=True) as connection:
         plan = open_source(settings.source).plan(connection, settings.source_schema)
         with open_stream() as stream, ShardWriter(directory, settings.shards, settings.batch_rows) as writer:
             for kind in plan.kinds:
@@ -132,20 +126,21 @@ def _extract(as_of: date, first: date | None, settings: Settings) -> Partition:
             source=_source(settings),
             history=plan.history,
             shards=settings.shards,
+            attempt=attempt,
             rows={kind.kind: writer.rows[kind.kind] for kind in plan.kinds},
             vocabularies=dict(sorted(writer.vocabularies.items())),
             removed=writer.removed,
             days=writer.days(),
             unplaced=dict(sorted(writer.unplaced.items())),
             only_later=_only_later(connection, plan, writer.rows) if first is None else (),
-            files=writer.files(),
+            unmapped=dict(sorted(writer.unmapped.items())),
+            files=writer.files,
         )
-        write_manifest(directory, partition)
+    still_locked()
+    write_pending(partition)
     progress.report(partition.total, "events", force=True)
     _say(partition, plan)
-    written = read_partition(pending_path(as_of))
-    assert written is not None
-    return written
+    return partition
 
 
 def _only_later(connection: Connection, plan: SourcePlan, rows: dict[str, int]) -> tuple[str, ...]:
@@ -159,7 +154,13 @@ def _count(connection: Connection, query: sql.Composable) -> int:
 
 
 def _source(settings: Settings) -> dict[str, str]:
-    return {"hospital": settings.hospital, "source": settings.source, "schema": settings.source_schema}
+    return {
+        "hospital": settings.hospital,
+        "source": settings.source,
+        "schema": settings.source_schema,
+        "omop_codes": settings.omop_codes,
+        "icd9_to_icd10": str(settings.icd9_to_icd10).lower(),
+    }
 
 
 def _check_same_log(committed: list[Partition], settings: Settings) -> None:
@@ -171,10 +172,11 @@ def _check_same_log(committed: list[Partition], settings: Settings) -> None:
             f"the event log has {newest.shards} shards, the settings say {settings.shards}",
             f"set VIGIL_SHARDS={newest.shards}, or start a new log in another VIGIL_HOME",
         )
-    if newest.source != _source(settings):
+    changed = [name for name, value in _source(settings).items() if newest.source.get(name) != value]
+    if changed:
         raise ConfigError(
-            "the event log was made from another hospital, source or schema than the settings name",
-            "set VIGIL_HOSPITAL, VIGIL_SOURCE and VIGIL_SOURCE_SCHEMA back, or start a new log in another VIGIL_HOME",
+            f"the event log was made with another setting of {', '.join(changed)}",
+            "set it back, or start a new log in another VIGIL_HOME",
         )
 
 
@@ -196,7 +198,6 @@ def _summary(partition: Partition, as_of: date, *, covered: bool) -> PartitionSu
         rows=partition.rows,
         recorded_from=partition.recorded_from,
         recorded_to=partition.recorded_to,
-        path=partition.path,
         empty=partition.total == 0,
         covered=covered,
         history=partition.history,

@@ -17,6 +17,7 @@ class Snapshot:
         rows: events in the view, by code vocabulary (``ICD10CM``, ``ATC``, …).
         subjects: subjects in the view.
         shards: number of shards the partitions are split into.
+        former_digests: digests it had before patients were erased from it, oldest first.
     """
 
     as_of: date
@@ -25,3 +26,4 @@ class Snapshot:
     rows: dict[str, int] = field(default_factory=dict)
     subjects: int = 0
     shards: int = 1
+    former_digests: tuple[str, ...] = ()

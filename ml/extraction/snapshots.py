@@ -29,6 +29,7 @@ def load_snapshot(as_of: date) -> Snapshot:
         rows=values["rows"],
         subjects=values["subjects"],
         shards=values["shards"],
+        former_digests=tuple(values.get("former_digests", ())),
     )
 
 

@@ -8,7 +8,8 @@ from datetime import date, datetime, time, timedelta
 import polars as pl
 
 from ml.common.errors import NotFoundError, RefusedError
-from ml.extraction.log import QUARANTINE, Partition, committed_path, read_partition
+from ml.common.paths import polars_source
+from ml.extraction.log import QUARANTINE, Partition, committed_partition
 from ml.extraction.schema import EVENT_SCHEMA
 from ml.extraction.snapshot import Snapshot
 
@@ -25,14 +26,20 @@ COLUMNS: dict[str, type[pl.DataType] | pl.DataType] = {
     "removed": pl.Boolean,
 }
 assert list(COLUMNS) == EVENT_SCHEMA.names
+# What orders two versions of one row, first of all when they were recorded.
+VERSION_ORDER = ["recorded_at", "removed", "time", "code", "numeric_value", "text_value", "visit_id"]
+ROW = "source_row"  # a 64-bit hash of the source_key: within one subject as good as the key, and an eighth of its size
 
 
-def read_view(snapshot: Snapshot, as_of: date, shard: int) -> pl.DataFrame:
+def read_view(snapshot: Snapshot, as_of: date, shard: int, columns: Sequence[str] = ()) -> pl.DataFrame:
     """Events of one shard as known at the end of ``as_of`` (UTC).
+
+    Args:
+        columns: the columns wanted, if not all: what is not asked for costs no memory.
 
     Returns:
         Columns of ``EVENT_SCHEMA``, ``removed`` always false, sorted by subject_id, time (null first), code,
-        source_key.
+        source_key; or the columns asked for, in no order.
 
     Raises:
         RefusedError: the day is after the snapshot's.
@@ -42,7 +49,14 @@ def read_view(snapshot: Snapshot, as_of: date, shard: int) -> pl.DataFrame:
         raise RefusedError(f"{as_of} is after the snapshot's {snapshot.as_of}", "commit a snapshot of that day first")
     if not 0 <= shard < snapshot.shards:
         raise NotFoundError(f"there is no shard {shard}", f"shards are 0 to {snapshot.shards - 1}")
-    return view_of(partitions_of(snapshot), as_of, shard)
+    partitions = partitions_of(snapshot)
+    if not columns:
+        return view_of(partitions, as_of, shard)
+    wanted = list(dict.fromkeys([*columns, "subject_id", "recorded_at", "removed"]))
+    rows = read_rows(partitions, as_of, shard, wanted)
+    if rows.select("subject_id", ROW, "recorded_at").is_duplicated().any():  # which is the later? only all columns tell
+        return view_of(partitions, as_of, shard).select(columns)
+    return latest(rows).filter(~pl.col("removed")).select(columns)
 
 
 def partitions_of(snapshot: Snapshot) -> list[Partition]:
@@ -53,7 +67,7 @@ def partitions_of(snapshot: Snapshot) -> list[Partition]:
     """
     found = []
     for name in snapshot.partitions:
-        partition = read_partition(committed_path(date.fromisoformat(name)))
+        partition = committed_partition(date.fromisoformat(name))
         if partition is None:
             raise NotFoundError(f"partition {name} of the event log is gone", "restore it from a backup of VIGIL_HOME")
         found.append(partition)
@@ -62,8 +76,8 @@ def partitions_of(snapshot: Snapshot) -> list[Partition]:
 
 def view_of(partitions: Iterable[Partition], as_of: date, shard: int) -> pl.DataFrame:
     """The view made of the given partitions."""
-    rows = read_rows(partitions, as_of, shard)
-    return latest(rows).filter(~pl.col("removed")).sort(ORDER, nulls_last=False)
+    rows = latest(read_rows(partitions, as_of, shard))
+    return rows.filter(~pl.col("removed")).select(list(COLUMNS)).sort(ORDER, nulls_last=False)
 
 
 def read_rows(
@@ -71,27 +85,29 @@ def read_rows(
     as_of: date,
     shard: int,
     columns: Iterable[str] = tuple(COLUMNS),
-    codes: Sequence[str] = (),
+    *,
+    vital: bool = False,
+    quarantined: bool = False,
 ) -> pl.DataFrame:
-    """All versions of a shard's rows recorded by the end of ``as_of``, without those in quarantine; in no order.
+    """All versions of a shard's rows recorded by the end of ``as_of``, in no order; and ``ROW`` beside the columns.
 
     Args:
-        codes: only rows of these codes; empty: all.
+        vital: births and deaths alone, from the files that hold no others.
+        quarantined: also the rows that quality set aside.
     """
     wanted = list(columns)
     end = datetime.combine(as_of + timedelta(days=1), time.min)
-    frames = [pl.DataFrame(schema={name: COLUMNS[name] for name in wanted})]
+    frames = [pl.DataFrame(schema={**{name: COLUMNS[name] for name in wanted}, ROW: pl.UInt64})]
     for partition in partitions:
-        if not partition.shard_file(shard).exists() or (partition.recorded_from or date.min) > as_of:
+        file = partition.vital_file(shard) if vital else partition.shard_file(shard)
+        if file.name not in partition.files or (partition.recorded_from or date.min) > as_of:
             continue
-        quarantine = partition.path / QUARANTINE
-        scan = pl.scan_parquet(partition.shard_file(shard)).filter(pl.col("recorded_at") < end)
-        if codes:
-            scan = scan.filter(pl.col("code").is_in(list(codes)))
-        if quarantine.exists():
+        scan = pl.scan_parquet(**polars_source(file)).filter(pl.col("recorded_at") < end)
+        if not quarantined and QUARANTINE in partition.files:
             keys = ["subject_id", "source_key", "recorded_at"]
-            scan = scan.join(pl.scan_parquet(quarantine), on=keys, how="anti")
-        frames.append(scan.select(wanted).collect())
+            aside = pl.scan_parquet(**polars_source(partition.path / QUARANTINE))
+            scan = scan.join(aside, on=keys, how="anti")
+        frames.append(scan.select(*wanted, pl.col("source_key").hash().alias(ROW)).collect())
     return pl.concat(frames)
 
 
@@ -101,10 +117,10 @@ def latest(rows: pl.DataFrame) -> pl.DataFrame:
     Two versions recorded at the same instant are a fault that quality reports; the last in the order of their values
     is taken, so that the choice depends on nothing else.
     """
-    key = ["subject_id", "source_key"]
+    key = ["subject_id", ROW]
     repeated = rows.select(key).is_duplicated()
     if not repeated.any():
         return rows
-    order = [*key, "recorded_at", "removed", "time", "code", "numeric_value", "text_value", "visit_id"]
+    order = [*key, *(name for name in VERSION_ORDER if name in rows.columns)]
     versions = rows.filter(repeated).sort(order, nulls_last=False)
     return pl.concat([rows.filter(~repeated), versions.unique(key, keep="last", maintain_order=True)])

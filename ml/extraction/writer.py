@@ -4,43 +4,78 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import date, timedelta
-from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from upath import UPath
 
-from ml.common.files import sha256_file
-from ml.extraction.log import FileRecord, shard_name
+from ml.common.paths import HashingFile, open_new
+from ml.extraction.log import CODES, FileRecord, shard_name, vital_name
 from ml.extraction.routing import buckets
-from ml.extraction.schema import EVENT_SCHEMA
+from ml.extraction.schema import BIRTH, DEATH, EVENT_SCHEMA
 
 ROW_GROUPS_IN_HAND = 8  # batches held before all shards are flushed: larger row groups, bounded memory
 DAY_US = 86_400_000_000
 DAYS_KEPT = 35
+VITAL_CODES = pa.array([BIRTH, DEATH])
+CODES_SCHEMA = pa.schema([("kind", pa.string()), ("code", pa.string()), ("rows", pa.int64())])
+
+
+class EventFile:
+    """One Parquet file of events and the digest of its bytes."""
+
+    def __init__(self, path: UPath) -> None:
+        self.rows = 0
+        self.name = path.name
+        self._file: HashingFile = open_new(path)
+        # Codes repeat, keys do not: a dictionary for what repeats alone.
+        self._writer = pq.ParquetWriter(
+            self._file,
+            EVENT_SCHEMA,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=["code", "text_value"],
+            store_schema=False,
+        )
+
+    def write(self, table: pa.Table) -> None:
+        """Append one row group."""
+        self._writer.write_table(table, row_group_size=max(1, table.num_rows))
+        self.rows += table.num_rows
+
+    def close(self) -> FileRecord:
+        """Bring it to disk; its record."""
+        self._writer.close()
+        self._file.close()
+        return FileRecord(self._file.sha256, self._file.bytes, self.rows)
 
 
 class ShardWriter:
     """Routes events to shards.
 
     Attributes:
-        rows, vocabularies, unplaced: counts by kind, code vocabulary and kind.
+        rows, unplaced, unmapped: counts by kind.
+        vocabularies: counts by code vocabulary.
         removed: tombstones.
+        files: digest, size and rows of every file; once the block has ended.
     """
 
-    def __init__(self, directory: Path, shards: int, batch_rows: int) -> None:
+    def __init__(self, directory: UPath, shards: int, batch_rows: int) -> None:
         self.rows: Counter[str] = Counter()
         self.vocabularies: Counter[str] = Counter()
         self.unplaced: Counter[str] = Counter()
+        self.unmapped: Counter[str] = Counter()
         self.removed = 0
+        self.files: dict[str, FileRecord] = {}
         self._days: Counter[int] = Counter()
+        self._codes: Counter[tuple[str, str]] = Counter()
         self._directory, self._shards, self._in_hand = directory, shards, batch_rows * ROW_GROUPS_IN_HAND
         self._buffers: list[list[pa.RecordBatch]] = [[] for _ in range(shards)]
         self._buffered = 0
-        self._writers: dict[int, pq.ParquetWriter] = {}
-        self._written: Counter[int] = Counter()
+        self._open: dict[str, EventFile] = {}
 
     def __enter__(self) -> ShardWriter:
         return self
@@ -50,8 +85,11 @@ class ShardWriter:
     ) -> None:
         if kind is None:
             self._flush()
-        for writer in self._writers.values():
-            writer.close()
+        records = {file.name: file.close() for file in self._open.values()}
+        if kind is None:
+            if self._codes:
+                records[CODES] = self._write_codes()
+            self.files = dict(sorted(records.items()))
 
     def write(self, kind: str, batch: pa.RecordBatch) -> None:
         """Take the events of one batch."""
@@ -68,14 +106,6 @@ class ShardWriter:
         self._buffered += batch.num_rows
         if self._buffered >= self._in_hand:
             self._flush()
-
-    def files(self) -> dict[str, FileRecord]:
-        """Digest, size and rows of every file; after the writer is closed."""
-        paths = {shard: self._directory / shard_name(shard) for shard in sorted(self._writers)}
-        return {
-            path.name: FileRecord(sha256_file(path), path.stat().st_size, self._written[shard])
-            for shard, path in paths.items()
-        }
 
     def days(self) -> dict[str, int]:
         """Events by recorded day, the last days only."""
@@ -96,6 +126,7 @@ class ShardWriter:
         self.removed += pc.sum(batch.column("removed")).as_py() or 0
         for code in pc.value_counts(batch.filter(pc.invert(batch.column("removed"))).column("code")).to_pylist():
             self.vocabularies[code["values"].split("//")[0]] += code["counts"]
+            self._codes[kind, code["values"]] += code["counts"]
         days = batch.column("recorded_at").cast(pa.int64()).to_numpy() // DAY_US
         values, counts = np.unique(days, return_counts=True)
         self._days.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
@@ -104,16 +135,24 @@ class ShardWriter:
         for shard, batches in enumerate(self._buffers):
             if not batches:
                 continue
-            if shard not in self._writers:
-                self._writers[shard] = pq.ParquetWriter(
-                    self._directory / shard_name(shard),
-                    EVENT_SCHEMA,
-                    compression="zstd",
-                    compression_level=1,
-                    use_dictionary=["code", "text_value"],
-                )
             table = pa.Table.from_batches(batches)
-            self._writers[shard].write_table(table, row_group_size=max(1, table.num_rows))
-            self._written[shard] += table.num_rows
+            self._file(shard_name(shard)).write(table)
+            vital = table.filter(pc.is_in(table.column("code"), VITAL_CODES))
+            if vital.num_rows:
+                self._file(vital_name(shard)).write(vital)
             batches.clear()
         self._buffered = 0
+
+    def _file(self, name: str) -> EventFile:
+        if name not in self._open:
+            self._open[name] = EventFile(self._directory / name)
+        return self._open[name]
+
+    def _write_codes(self) -> FileRecord:
+        """Rows by kind and code, tombstones left out: what drift is measured on."""
+        kinds, codes = zip(*sorted(self._codes), strict=True)
+        rows = [self._codes[key] for key in sorted(self._codes)]
+        file = open_new(self._directory / CODES)
+        pq.write_table(pa.table([kinds, codes, rows], schema=CODES_SCHEMA), file)
+        file.close()
+        return FileRecord(file.sha256, file.bytes, len(rows))

@@ -13,7 +13,7 @@ from ml.common.errors import VigilError
 from ml.common.files import read_json
 from ml.evaluation.results import Evaluation
 from ml.extraction import Snapshot, load_snapshot
-from ml.extraction.log import Partition, committed_path, pending_path, read_partition
+from ml.extraction.log import Partition, committed_partition, pending_partition
 from ml.publication.report_figures import Edge
 from ml.quality.verdict import Verdict, read_verdict
 from ml.settings import Role, Settings, get_settings
@@ -154,29 +154,37 @@ def gather(as_of: date) -> Night:
     """Read everything; nothing here raises for a part that is absent."""
     settings = get_settings()
     snapshot = _snapshot(as_of)
-    folder = _partition_of(as_of, snapshot)
+    partition = _partition_of(as_of, snapshot)
     published = read_published(as_of, settings)
     return Night(
         as_of=as_of,
         settings=settings,
         snapshot=snapshot,
-        partition=_or_none(read_partition, folder),
-        verdict=_or_none(read_verdict, folder),
+        partition=partition,
+        verdict=_verdict_on(partition),
         model=find_model(as_of, published, settings),
         published=published,
     )
 
 
-def _partition_of(as_of: date, snapshot: Snapshot | None) -> Path:
-    """Where the day's partition lies: its own, the newest in its snapshot, or one that quality held back."""
-    if snapshot is not None and snapshot.partitions and not committed_path(as_of).is_dir():
-        return committed_path(date.fromisoformat(snapshot.partitions[-1]))
-    return committed_path(as_of) if committed_path(as_of).is_dir() else pending_path(as_of)
+def _partition_of(as_of: date, snapshot: Snapshot | None) -> Partition | None:
+    """The day's partition: its own, the newest in its snapshot, or one that quality held back."""
+    own = committed_partition(as_of)
+    if own is None and snapshot is not None and snapshot.partitions:
+        return committed_partition(date.fromisoformat(snapshot.partitions[-1]))
+    return own or pending_partition(as_of)
 
 
-def _or_none(read: Callable[[Path], T | None], path: Path) -> T | None:
+def _or_none(read: Callable[[Path], T], path: Path) -> T | None:
     try:
         return read(path)
+    except (VigilError, OSError):
+        return None
+
+
+def _verdict_on(partition: Partition | None) -> Verdict | None:
+    try:
+        return read_verdict(partition) if partition else None
     except (VigilError, OSError):
         return None
 

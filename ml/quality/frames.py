@@ -8,7 +8,8 @@ from datetime import date, timedelta
 import pandas as pd
 import polars as pl
 
-from ml.extraction.log import Partition
+from ml.common.paths import polars_source
+from ml.extraction.log import CODES, QUARANTINE, Partition
 from ml.extraction.schema import BIRTH, DEATH
 from ml.extraction.view import COLUMNS, latest, read_rows
 from ml.quality.rules import CODE_SYSTEMS, OLDEST_AGE, STATIC, TRAILING_DAYS, VOLUME_SHARE, VOLUME_SIGMAS
@@ -71,7 +72,7 @@ def read_piece(partition: Partition, committed: Sequence[Partition], shards: Seq
 
 def _vital(partitions: Sequence[Partition], shards: Sequence[int], as_of: date) -> pl.DataFrame:
     """Every version of births and deaths in the log."""
-    frames = [read_rows(partitions, as_of, shard, VITAL, codes=(BIRTH, DEATH)) for shard in shards]
+    frames = [read_rows(partitions, as_of, shard, VITAL, vital=True) for shard in shards]
     return pl.concat(frames)
 
 
@@ -141,7 +142,9 @@ def schema_frame(partition: Partition) -> pd.DataFrame:
     """A frame without rows that has the columns, with their types in the names, of the partition's files."""
     found: dict[str, None] = {}
     for name in sorted(partition.files):
-        schema = pl.read_parquet_schema(partition.path / name)
+        if name in (CODES, QUARANTINE):
+            continue
+        schema = pl.scan_parquet(**polars_source(partition.path / name)).collect_schema()
         found.update(dict.fromkeys(f"{column}: {kind}" for column, kind in schema.items()))
     return pd.DataFrame(columns=list(found))
 

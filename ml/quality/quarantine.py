@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from datetime import date
-from pathlib import Path
 
 import polars as pl
 import psycopg2
+from upath import UPath
 
 from ml.common.db import connect, execute
 from ml.common.errors import SourceError
+from ml.common.paths import new_file
 from ml.extraction.log import QUARANTINE
 from ml.settings import Role
 
@@ -56,7 +57,7 @@ def write_rows(as_of: date, rows: pl.DataFrame) -> None:
         ) from None
 
 
-def write_keys(directory: Path, rows: pl.DataFrame) -> int:
+def write_keys(directory: UPath, rows: pl.DataFrame) -> int:
     """Write the keys that the view leaves out; how many. No file where there are none."""
     path = directory / QUARANTINE
     keys = (
@@ -65,7 +66,8 @@ def write_keys(directory: Path, rows: pl.DataFrame) -> int:
     if keys.is_empty():
         path.unlink(missing_ok=True)
     else:
-        keys.write_parquet(path)
+        with new_file(path) as file:
+            keys.write_parquet(file)  # type: ignore[arg-type]
     return keys.height
 
 

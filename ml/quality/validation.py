@@ -7,15 +7,8 @@ from collections.abc import Sequence
 from datetime import date
 
 from ml.common.errors import NotFoundError, QualityError
-from ml.extraction.log import (
-    QUARANTINE,
-    VERDICT,
-    Partition,
-    committed_partitions,
-    locked,
-    pending_path,
-    read_partition,
-)
+from ml.extraction.lock import locked
+from ml.extraction.log import QUARANTINE, VERDICT, Partition, committed_partitions, pending_partition
 from ml.quality.rules import ROW_RULES
 from ml.quality.verdict import Result, Verdict, read_verdict, write_verdict
 
@@ -35,14 +28,14 @@ def validate(as_of: date) -> Verdict:
         committed = committed_partitions()
         covering = next((partition for partition in committed if as_of <= partition.recorded_to), None)
         if covering is not None:
-            return read_verdict(covering.path)
-        partition = read_partition(pending_path(as_of))
+            return read_verdict(covering)
+        partition = pending_partition(as_of)
         if partition is None:
             raise NotFoundError(f"there is no pending partition of {as_of}", "extract that day first")
         for name in (VERDICT, QUARANTINE):  # of an earlier try
             (partition.path / name).unlink(missing_ok=True)
         verdict = _judge(partition, committed) if partition.total else _empty(partition)
-        write_verdict(partition.path, verdict)
+        write_verdict(partition, verdict)
     _say(verdict)
     return verdict
 

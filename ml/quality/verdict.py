@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import date
-from pathlib import Path
 from typing import Any, Literal
 
 from ml.common.files import read_json, sha256_file, write_json
-from ml.extraction.log import MANIFEST, QUARANTINE, VERDICT
+from ml.extraction.log import QUARANTINE, VERDICT, Partition, pending_path
 
 Outcome = Literal["pass", "warn", "block"]
 
@@ -64,22 +63,22 @@ class Verdict:
         return tuple(result for result in self.results if result.outcome == "block")
 
 
-def write_verdict(directory: Path, verdict: Verdict) -> None:
-    """Write ``verdict.json``, bound to the manifest and the quarantine it is about."""
-    quarantine = directory / QUARANTINE
+def write_verdict(partition: Partition, verdict: Verdict) -> None:
+    """Write the verdict on a pending partition, bound to the manifest and the quarantine it is about."""
+    quarantine = partition.path / QUARANTINE
     write_json(
-        directory / VERDICT,
+        partition.path / VERDICT,
         {
             **asdict(verdict),
-            "manifest_sha256": sha256_file(directory / MANIFEST),
+            "manifest_sha256": sha256_file(pending_path(partition.as_of)),
             "quarantine_sha256": sha256_file(quarantine) if quarantine.exists() else None,
         },
     )
 
 
-def read_verdict(directory: Path) -> Verdict:
-    """The verdict in a partition's directory."""
-    values: dict[str, Any] = read_json(directory / VERDICT)
+def read_verdict(partition: Partition) -> Verdict:
+    """The verdict on a partition."""
+    values: dict[str, Any] = read_json(partition.path / VERDICT)
     return Verdict(
         as_of=date.fromisoformat(values["as_of"]),
         passed=values["passed"],

@@ -14,7 +14,7 @@ from psycopg2 import sql
 import ml.sources.omop
 from ml.common.db import Connection, connect, execute, fetch
 from ml.extraction import Snapshot, commit_snapshot, extract, read_view
-from ml.extraction.log import pending_path
+from ml.extraction.log import pending_partition
 from ml.quality.verdict import Verdict, write_verdict
 from ml.settings import Role
 
@@ -127,7 +127,9 @@ def ask(role: Role, query: str) -> list[tuple[Any, ...]]:
 
 def accept(as_of: date) -> None:
     """Give the pending partition a passing verdict without asking Great Expectations."""
-    write_verdict(pending_path(as_of), Verdict(as_of, passed=True, empty=False, rows=0, quarantined=0))
+    partition = pending_partition(as_of)
+    assert partition is not None
+    write_verdict(partition, Verdict(as_of, passed=True, empty=False, rows=0, quarantined=0))
 
 
 def night(as_of: date) -> Snapshot:

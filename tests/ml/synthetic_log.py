@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -16,11 +17,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ml.extraction.log import Partition, committed_path, write_manifest
-from ml.extraction.routing import buckets
+from ml.extraction.log import Partition, write_committed
+from ml.extraction.schema import EVENT_SCHEMA
 from ml.extraction.snapshot import Snapshot
 from ml.extraction.snapshots import save_snapshot
 from ml.extraction.view import COLUMNS, ORDER
+from ml.extraction.writer import ShardWriter
 from ml.settings import get_settings
 
 END = date(2024, 6, 30)
@@ -102,15 +104,11 @@ def as_events(rows: pl.DataFrame) -> pl.DataFrame:
 
 def commit(events: pl.DataFrame, shards: int = 2, as_of: date = END, digest: str = "0123456789abcdef") -> Snapshot:
     """Write events as one committed partition and its snapshot into VIGIL_HOME."""
-    path = committed_path(as_of)
-    path.mkdir(parents=True)
-    partition = Partition(
-        as_of, None, as_of, {"name": "synthetic"}, "kept", shards, {"event": events.height}, path=path
-    )
-    for shard in range(shards):
-        mine = buckets(events["subject_id"].to_numpy()) % shards == shard
-        events.filter(pl.Series(mine)).write_parquet(partition.shard_file(shard))
-    write_manifest(path, partition)
+    partition = Partition(as_of, None, as_of, {"name": "synthetic"}, "kept", shards, "attempt")
+    with ShardWriter(partition.path, shards, 65_536) as writer:
+        for batch in events.to_arrow().cast(EVENT_SCHEMA).to_batches():
+            writer.write("row", batch)
+    write_committed(replace(partition, rows={"row": events.height}, files=writer.files))
     snapshot = Snapshot(as_of, digest, (partition.name,), {}, events["subject_id"].n_unique(), shards)
     save_snapshot(snapshot)
     return snapshot

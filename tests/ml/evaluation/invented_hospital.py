@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 
 import numpy as np
@@ -11,7 +12,7 @@ from ml.cohorts.runs import TrainingRun
 from ml.common.files import sha256_file, write_json
 from ml.evaluation.rows import write_predictions
 from ml.extraction import commit_snapshot
-from ml.extraction.log import MANIFEST, VERDICT, Partition, pending_path, write_manifest
+from ml.extraction.log import VERDICT, Partition, pending_path, write_pending
 from ml.extraction.schema import EVENT_SCHEMA
 from ml.extraction.writer import ShardWriter
 from ml.settings import get_settings
@@ -52,8 +53,6 @@ def invented_events(subjects: int, seed: int = 7, revealing: bool = False) -> pl
 
 def commit(events: pl.DataFrame) -> None:
     """Write the events as the base load of a log and commit its snapshot."""
-    path = pending_path(AS_OF)
-    path.mkdir(parents=True)
     full = events.with_columns(
         numeric_value=pl.lit(None, pl.Float32),
         text_value=pl.lit(None, pl.String),
@@ -61,15 +60,17 @@ def commit(events: pl.DataFrame) -> None:
         removed=pl.lit(False),
     ).select(EVENT_SCHEMA.names)
     shards = get_settings().shards
-    writer = ShardWriter(path, shards, 65_536)
+    source = {"name": "invented", "schema": "none", "hospital": "invented"}
+    partition = Partition(AS_OF, None, AS_OF, source, "kept", shards, "attempt")
+    writer = ShardWriter(partition.path, shards, 65_536)
     with writer:
         for batch in full.to_arrow().cast(EVENT_SCHEMA).to_batches():
             writer.write("invented", batch)
-    source = {"name": "invented", "schema": "none", "hospital": "invented"}
-    counts = {"rows": dict(writer.rows), "vocabularies": dict(writer.vocabularies), "files": writer.files()}
-    write_manifest(path, Partition(AS_OF, None, AS_OF, source, "kept", shards, **counts))
-    verdict = {"passed": True, "manifest_sha256": sha256_file(path / MANIFEST), "quarantine_sha256": None}
-    write_json(path / VERDICT, verdict)
+    rows, vocabularies = dict(writer.rows), dict(writer.vocabularies)
+    partition = replace(partition, rows=rows, vocabularies=vocabularies, files=writer.files)
+    write_pending(partition)
+    verdict = {"passed": True, "manifest_sha256": sha256_file(pending_path(AS_OF)), "quarantine_sha256": None}
+    write_json(partition.path / VERDICT, verdict)
     commit_snapshot(AS_OF)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from ml.common.errors import ConfigError, NotFoundError, RefusedError, SourceError
 from ml.extraction import commit_snapshot, extract, load_snapshot, newest_snapshot, read_view
-from ml.extraction.log import committed_path, pending_path, read_partition
+from ml.extraction.log import day_path, pending_partition, pending_path, write_committed
 from ml.extraction.schema import EVENT_SCHEMA
 from ml.settings import Role, Settings, get_settings
 from tests.ml import small_hospital as hospital
@@ -32,6 +32,10 @@ def set_env(monkeypatch: pytest.MonkeyPatch, **values: object) -> None:
     for name, value in values.items():
         monkeypatch.setenv(f"VIGIL_{name}", str(value))
     get_settings.cache_clear()
+
+
+def files_of(day: date) -> dict[Any, bytes]:
+    return {path: path.read_bytes() for path in day_path(day).rglob("*") if path.is_file()}
 
 
 def test_the_base_load_takes_everything_recorded_by_as_of_and_nothing_later(small: Settings) -> None:
@@ -133,13 +137,13 @@ def test_an_empty_night_is_no_fault_and_leaves_the_digest_as_it_was(small: Setti
 
 def test_a_covered_day_is_not_extracted_again_and_a_committed_partition_never_changes(small: Settings) -> None:
     hospital.night(BASE)
-    before = {path: path.read_bytes() for path in committed_path(BASE).iterdir()}
+    before = files_of(BASE)
     hospital.run("update ehr.condition_occurrence set condition_concept_id = 102")
     summary = extract(BASE)
     assert summary.covered
     assert not pending_path(BASE).exists()
     commit_snapshot(BASE)
-    assert {path: path.read_bytes() for path in committed_path(BASE).iterdir()} == before
+    assert files_of(BASE) == before
 
 
 def test_a_pending_partition_is_replaced_by_a_rerun(small: Settings) -> None:
@@ -171,7 +175,7 @@ def test_rows_that_no_night_could_take_are_counted(small: Settings) -> None:
     hospital.run("update ehr.condition_occurrence set person_id = null where condition_occurrence_id = 4")
     hospital.run("update ehr.condition_occurrence set recorded_at = null where condition_occurrence_id in (5, 6)")
     summary = extract(BASE)
-    partition = read_partition(summary.path)
+    partition = pending_partition(BASE)
     assert partition is not None
     assert partition.unplaced == {"condition_occurrence": 3}
     assert summary.rows["condition_occurrence"] == PEOPLE - 3
@@ -253,7 +257,7 @@ def test_another_number_of_shards_or_another_source_is_refused(
     with pytest.raises(ConfigError, match="power of two"):
         extract(NEXT)
     set_env(monkeypatch, SHARDS=4, HOSPITAL="another")
-    with pytest.raises(ConfigError, match="another hospital"):
+    with pytest.raises(ConfigError, match="another setting of hospital"):
         extract(NEXT)
 
 
@@ -275,7 +279,7 @@ def test_an_extraction_killed_at_its_end_leaves_nothing_and_the_next_completes_i
     module = __import__("sys").modules["ml.extraction.extract"]
     child = os.fork()
     if child == 0:
-        monkeypatch.setattr(module, "write_manifest", lambda *_: os._exit(9))
+        monkeypatch.setattr(module, "write_pending", lambda *_: os._exit(9))
         try:
             extract(BASE)
         finally:
@@ -288,8 +292,9 @@ def test_an_extraction_killed_at_its_end_leaves_nothing_and_the_next_completes_i
 def test_a_commit_killed_between_its_steps_is_completed_by_the_next(small: Settings) -> None:
     extract(BASE)
     hospital.accept(BASE)
-    committed_path(BASE).parent.mkdir(parents=True)
-    pending_path(BASE).rename(committed_path(BASE))  # killed here: no snapshot yet
+    pending = pending_partition(BASE)
+    assert pending is not None
+    write_committed(pending)  # killed here: no snapshot yet
     with pytest.raises(NotFoundError, match="no snapshot"):
         load_snapshot(BASE)
     snapshot = commit_snapshot(BASE)
@@ -307,16 +312,16 @@ def test_nothing_is_committed_without_a_passing_verdict_on_these_very_rows(small
     with pytest.raises(RefusedError, match="has not judged"):
         commit_snapshot(BASE)
     hospital.accept(BASE)
-    manifest = pending_path(BASE) / "manifest.json"
+    manifest = pending_path(BASE)
     manifest.write_text(manifest.read_text().replace('"removed": ', '"removed": 1'))
     with pytest.raises(RefusedError, match="about other rows"):
         commit_snapshot(BASE)
 
 
 def test_a_file_changed_after_extraction_is_refused(small: Settings) -> None:
-    summary = extract(BASE)
+    extract(BASE)
     hospital.accept(BASE)
-    file = sorted(Path(summary.path).glob("part-*.parquet"))[0]
+    file = sorted(day_path(BASE).glob("*/part-*.parquet"))[0]
     file.write_bytes(file.read_bytes() + b" ")
     with pytest.raises(RefusedError, match="was changed"):
         commit_snapshot(BASE)

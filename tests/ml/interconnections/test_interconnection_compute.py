@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ml.common.errors import NotFoundError
-from ml.extraction.log import Partition, committed_path, write_manifest
+from ml.extraction.log import Partition, write_committed
 from ml.extraction.schema import EVENT_SCHEMA
 from ml.extraction.snapshot import Snapshot
 from ml.extraction.snapshots import save_snapshot
@@ -66,12 +66,11 @@ def snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Snapsh
     """A committed event log of two shards."""
     monkeypatch.setenv("VIGIL_HOME", str(tmp_path))
     get_settings.cache_clear()
-    place = committed_path(DAY)
-    place.mkdir(parents=True)
-    with ShardWriter(place, shards=2, batch_rows=1_000) as writer:
-        writer.write("all", pa.RecordBatch.from_pylist(hospital(), schema=EVENT_SCHEMA))
     source = {"source": "omop", "schema": "ehr", "hospital": "test"}
-    write_manifest(place, Partition(DAY, None, DAY, source, "kept", 2, files=writer.files()))
+    partition = Partition(DAY, None, DAY, source, "kept", 2, "attempt")
+    with ShardWriter(partition.path, shards=2, batch_rows=1_000) as writer:
+        writer.write("all", pa.RecordBatch.from_pylist(hospital(), schema=EVENT_SCHEMA))
+    write_committed(replace(partition, files=writer.files))
     made = Snapshot(DAY, "a" * 64, (DAY.isoformat(),), {}, PATIENTS, 2)
     save_snapshot(made)
     yield made

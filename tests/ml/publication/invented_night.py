@@ -13,7 +13,7 @@ from ml.common.files import write_json
 from ml.evaluation.judge import compare
 from ml.evaluation.results import Evaluation
 from ml.evaluation.rows import JudgedRows
-from ml.extraction.log import Partition, committed_path, write_manifest
+from ml.extraction.log import Partition, write_committed, write_pending
 from ml.extraction.snapshot import Snapshot
 from ml.extraction.snapshots import save_snapshot
 from ml.quality.verdict import Result, Verdict, write_verdict
@@ -47,16 +47,16 @@ PAIRS = (
 
 def make_log(*, passed: bool = True) -> Snapshot:
     """A committed partition with its verdict, and the snapshot."""
-    path = committed_path(AS_OF)
-    path.mkdir(parents=True)
     rows = {"condition_occurrence": 182_344, "measurement": 240_120, "drug_exposure": 98_411, "death": 812}
     source = {"name": "omop", "schema": "ehr", "hospital": "demo"}
-    write_manifest(path, Partition(AS_OF, None, AS_OF, source, "kept", 2, rows=rows, removed=311))
+    partition = Partition(AS_OF, None, AS_OF, source, "kept", 2, "attempt", rows=rows, removed=311)
+    write_pending(partition)
     results = (
         Result("not_before_birth", "condition_occurrence", "warn" if passed else "block", 182_344, 40, passed, "look"),
         *(Result(f"known_{k}", "partition", "pass", 1000, 0, False, "") for k in range(14)),
     )
-    write_verdict(path, Verdict(AS_OF, passed, False, 521_687, 40, results))
+    write_verdict(partition, Verdict(AS_OF, passed, False, 521_687, 40, results))
+    write_committed(partition)
     snapshot = Snapshot(AS_OF, DIGEST, (str(AS_OF),), {"ICD10CM": 182_344, "ATC": 98_411, "LOINC": 240_120}, 20_000, 2)
     save_snapshot(snapshot)
     return snapshot

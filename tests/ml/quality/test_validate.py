@@ -11,7 +11,7 @@ import pytest
 
 from ml.common.errors import NotFoundError, QualityError, RefusedError
 from ml.extraction import commit_snapshot, extract, load_snapshot
-from ml.extraction.log import pending_path
+from ml.extraction.log import pending_partition
 from ml.quality import validate
 from ml.quality.verdict import Verdict
 from ml.settings import Role, Settings, get_settings
@@ -227,7 +227,9 @@ def test_neither_verdict_nor_log_nor_error_holds_a_value_of_a_patient(
         extract(BASE)
         with pytest.raises(QualityError) as caught:
             validate(BASE)
-    verdict = (pending_path(BASE) / "verdict.json").read_text()
+    partition = pending_partition(BASE)
+    assert partition is not None
+    verdict = (partition.path / "verdict.json").read_text()
     written = capfd.readouterr()
     for place in (caplog.text, str(caught.value), verdict, written.out, written.err):
         assert str(canary) not in place
