@@ -61,9 +61,11 @@ class HashingFile:
         self._file, self._sync = file, sync
         self._hash = hashlib.sha256()
         self.bytes = 0
-        self.closed = False
+        self.closed = self._abandoned = False
 
     def write(self, data: Any) -> int:
+        if self._abandoned:  # a writer that is collected may still want to write its end
+            return len(data)
         self._hash.update(data)
         self.bytes += len(data)
         return self._file.write(data)
@@ -81,6 +83,15 @@ class HashingFile:
             os.fsync(self._file.fileno())
         self._file.close()
 
+    def abandon(self) -> None:
+        """Give the file up: what a store has of it is discarded, what lies on disk nobody names."""
+        self.closed = self._abandoned = True
+        if self._sync:
+            self._file.close()
+            return
+        self._file.discard()  # type: ignore[attr-defined]
+        self._file.closed = True  # type: ignore[misc]
+
     @property
     def sha256(self) -> str:
         return self._hash.hexdigest()
@@ -92,8 +103,10 @@ def new_file(path: UPath) -> Iterator[HashingFile]:
     file = open_new(path)
     try:
         yield file
-    finally:
-        file.close()
+    except BaseException:
+        file.abandon()
+        raise
+    file.close()
 
 
 def open_new(path: UPath) -> HashingFile:

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import psycopg2
 from upath import UPath
 
-from ml.common.db import connect, fetch
-from ml.common.errors import RefusedError
+from ml.common.db import Connection, connect, fetch
+from ml.common.errors import RefusedError, SourceError
 from ml.common.files import sha256_bytes
 from ml.common.paths import is_local
 from ml.extraction.log import log_directory
@@ -33,10 +33,19 @@ def locked(step: str) -> Iterator[Check]:
 
     Raises:
         RefusedError: another process holds it.
-        SourceError: the database cannot be reached.
+        SourceError: the database or the object store cannot be reached.
     """
-    with _file_lock(step, log_directory()) if is_local(log_directory()) else _database_lock(step) as check:
-        yield check
+    place = log_directory()
+    with _file_lock(step, place) if is_local(place) else _database_lock(step, place) as check:
+        try:
+            yield check
+        except OSError as error:
+            if is_local(place):
+                raise
+            raise SourceError(
+                f"the event log at {place} cannot be read or written ({type(error).__name__})",
+                "check that the bucket exists, the credentials, and VIGIL_S3_ENDPOINT",
+            ) from None
 
 
 @contextmanager
@@ -52,23 +61,30 @@ def _file_lock(step: str, directory: UPath) -> Iterator[Check]:
 
 
 @contextmanager
-def _database_lock(step: str) -> Iterator[Check]:
-    key = int(sha256_bytes(str(log_directory()).encode())[:15], 16)
-    with connect(Role.QUALITY) as connection:
-        connection.autocommit = True  # an idle transaction would be in the way of vacuum for as long as we work
-        if not fetch(connection, _TRY, (key,))[0][0]:
-            raise _busy(step)
+def _database_lock(step: str, place: UPath) -> Iterator[Check]:
+    key = int(sha256_bytes(str(place).encode())[:15], 16)
+    try:
+        with connect(Role.QUALITY) as connection:
+            connection.autocommit = True  # an idle transaction would be in vacuum's way for as long as we work
+            if not fetch(connection, _TRY, (key,))[0][0]:
+                raise _busy(step)
+            yield lambda: _ask(connection, step)
+    except psycopg2.InterfaceError:  # the connection was gone when the block ended
+        raise _lost(step) from None
 
-        def check() -> None:
-            try:
-                fetch(connection, "select 1")
-            except psycopg2.Error:
-                raise RefusedError(
-                    f"'{step}' lost the lock on the event log: the connection to Vigil's database broke",
-                    "run this step again; nothing was committed",
-                ) from None
 
-        yield check
+def _ask(connection: Connection, step: str) -> None:
+    try:
+        fetch(connection, "select 1")
+    except psycopg2.Error:
+        raise _lost(step) from None
+
+
+def _lost(step: str) -> RefusedError:
+    return RefusedError(
+        f"'{step}' lost the lock on the event log: the connection to Vigil's database broke",
+        "run this step again; nothing was committed",
+    )
 
 
 def _busy(step: str) -> RefusedError:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from upath import UPath
 
-from ml.common.paths import HashingFile, open_new
+from ml.common.paths import HashingFile, new_file, open_new
 from ml.extraction.log import CODES, FileRecord, shard_name, vital_name
 from ml.extraction.routing import buckets
 from ml.extraction.schema import BIRTH, DEATH, EVENT_SCHEMA
@@ -52,6 +52,10 @@ class EventFile:
         self._file.close()
         return FileRecord(self._file.sha256, self._file.bytes, self.rows)
 
+    def abandon(self) -> None:
+        """Give it up after an error."""
+        self._file.abandon()
+
 
 class ShardWriter:
     """Routes events to shards.
@@ -83,13 +87,20 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self._flush()
+        try:
+            if kind is None:
+                self.files = self._finish()
+                self._open.clear()
+        finally:
+            for file in self._open.values():
+                file.abandon()
+
+    def _finish(self) -> dict[str, FileRecord]:
+        self._flush()
         records = {file.name: file.close() for file in self._open.values()}
-        if kind is None:
-            if self._codes:
-                records[CODES] = self._write_codes()
-            self.files = dict(sorted(records.items()))
+        if self._codes:
+            records[CODES] = self._write_codes()
+        return dict(sorted(records.items()))
 
     def write(self, kind: str, batch: pa.RecordBatch) -> None:
         """Take the events of one batch."""
@@ -152,7 +163,6 @@ class ShardWriter:
         """Rows by kind and code, tombstones left out: what drift is measured on."""
         kinds, codes = zip(*sorted(self._codes), strict=True)
         rows = [self._codes[key] for key in sorted(self._codes)]
-        file = open_new(self._directory / CODES)
-        pq.write_table(pa.table([kinds, codes, rows], schema=CODES_SCHEMA), file)
-        file.close()
+        with new_file(self._directory / CODES) as file:
+            pq.write_table(pa.table([kinds, codes, rows], schema=CODES_SCHEMA), file)
         return FileRecord(file.sha256, file.bytes, len(rows))
