@@ -7,15 +7,19 @@ keeps history, one that does not, and one that lacks an optional column.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from psycopg2 import sql
 
 from ml.common.db import Connection
+from ml.settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    from ml.sources.relations import Relations
 
 History = Literal["kept", "assumed"]
 
@@ -56,14 +60,20 @@ class KindQuery:
 
     Attributes:
         kind: the name of the kind, e.g. ``condition_occurrence``; also of its ``.sql`` file.
-        template: the query, with relations filled in and ``{recorded_from}`` and ``{recorded_until}`` still open.
-        relation: the relation whose rows the events are made of.
+        template: the query, with the relations, ``{recorded_from}`` and ``{recorded_until}`` still open.
+        source: name of the relation whose rows the events are made of.
+        relations: what the names in the query stand for.
     """
 
     kind: str
     template: str
-    relations: Mapping[str, sql.Composable]
-    relation: sql.Composable
+    source: str
+    relations: Relations
+
+    @property
+    def relation(self) -> sql.Composable:
+        """The relation whose rows the events are made of."""
+        return self.relations.nightly[self.source]
 
     def events(self, recorded_from: date | None, recorded_to: date) -> sql.Composable:
         """Events recorded on the days ``recorded_from`` (None: ever) to ``recorded_to``, both included.
@@ -71,7 +81,7 @@ class KindQuery:
         The two days become literals: the query is read by COPY, which takes no parameters.
         """
         return sql.SQL(self.template).format(
-            **self.relations,
+            **(self.relations.nightly if recorded_from else self.relations.whole),
             recorded_from=_timestamp(datetime.combine(recorded_from, time.min) if recorded_from else None),
             recorded_until=_timestamp(datetime.combine(recorded_to, time.min) + timedelta(days=1)),
         )
@@ -121,23 +131,33 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class SqlSource:
-    """A source made of a folder of ``.sql`` files and the tables they name."""
+    """A source made of a folder of ``.sql`` files and the tables they name.
+
+    Attributes:
+        tables: what the queries may name.
+        kinds: kind of record, which is also the name of its ``.sql`` file → the table its rows come from.
+        derived: names of files in ``derived/``, relations made of tables that queries may name too.
+        flags: names in the queries that stand for true or false, by setting.
+    """
 
     name: str
     folder: Path
     tables: tuple[Table, ...]
-    kinds: Mapping[str, str]  # kind, which is also the .sql file's name → the relation its rows come from
+    kinds: Mapping[str, str]
+    derived: tuple[str, ...] = ()
+    flags: Mapping[str, Callable[[Settings], bool]] = field(default_factory=dict)
 
     def plan(self, connection: Connection, schema: str) -> SourcePlan:
         from ml.sources.relations import build_relations, load_history
 
-        relations, kept = build_relations(connection, schema, self.tables, self.folder)
+        flags = {name: sql.Literal(flag(get_settings())) for name, flag in self.flags.items()}
+        relations = build_relations(connection, schema, self.tables, self.folder, self.derived).with_names(flags)
         kinds = tuple(
-            KindQuery(kind, (self.folder / f"{kind}.sql").read_text(), relations, relations[relation])
+            KindQuery(kind, (self.folder / f"{kind}.sql").read_text(), relation, relations)
             for kind, relation in self.kinds.items()
         )
         assumed_by_loader = load_history(connection, schema, self.name) == "assumed"
-        return SourcePlan(self.name, schema, "kept" if kept and not assumed_by_loader else "assumed", kinds)
+        return SourcePlan(self.name, schema, "kept" if relations.kept and not assumed_by_loader else "assumed", kinds)
 
 
 def _timestamp(moment: datetime | None) -> sql.Composable:

@@ -8,6 +8,7 @@ its own, because the log is split by person and nobody else could see the move.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from psycopg2 import sql
@@ -34,14 +35,37 @@ MOVED = """
  union all
  select distinct {moved_columns}, t.recorded_at, true
  from {base} t
- join {base} o on o.{key} = t.{key} and o.recorded_at < t.recorded_at and o.{subject} <> t.{subject})
+ join {base} o on o.{key} = t.{key} and o.recorded_at < t.recorded_at and o.{subject} <> t.{subject}
+ where {narrowed})
 """
+# A night's few rows find their earlier versions by the key's index. Where all rows are read at once, joining the table
+# with itself would cost more than all the rest; to find the few keys that ever changed hands is one pass.
+CHANGED_HANDS = "t.{key} in (select {key} from {base} c group by {key} having min({subject}) <> max({subject}))"
+
+
+@dataclass(frozen=True)
+class Relations:
+    """A relation per table, by name.
+
+    Attributes:
+        nightly: for a query that takes the rows of some days.
+        whole: for one that takes all rows.
+        kept: whether every table with patients keeps history.
+    """
+
+    nightly: dict[str, sql.Composable]
+    whole: dict[str, sql.Composable]
+    kept: bool
+
+    def with_names(self, more: Mapping[str, sql.Composable]) -> Relations:
+        """The same, and further names for the queries."""
+        return replace(self, nightly={**self.nightly, **more}, whole={**self.whole, **more})
 
 
 def build_relations(
-    connection: Connection, schema: str, tables: tuple[Table, ...], folder: Path
-) -> tuple[dict[str, sql.Composable], bool]:
-    """A relation per table, by name, and whether every table with patients keeps history.
+    connection: Connection, schema: str, tables: tuple[Table, ...], folder: Path, derived: tuple[str, ...] = ()
+) -> Relations:
+    """The relations of a source's tables.
 
     Raises:
         SourceError: a table or column is missing, or may not be read.
@@ -50,15 +74,18 @@ def build_relations(
     for table in tables:
         _check(table, present, schema)
     bases = {table.name: _base(table, present, schema) for table in tables}
-    relations = {
-        table.name: _with_history(table, present.get(table.table_name, frozenset()), bases, folder) for table in tables
-    }
+    columns = {table.name: present.get(table.table_name, frozenset()) for table in tables}
+    nightly, whole = (
+        {table.name: _with_history(table, columns[table.name], bases, folder, whole=whole) for table in tables}
+        for whole in (False, True)
+    )
     kept = all(
         "recorded_at" in present[table.table_name]
         for table in tables
         if table.assumed is not None and table.table_name in present
     )
-    return relations, kept
+    made = {name: sql.SQL((folder / "derived" / f"{name}.sql").read_text()).format(**bases) for name in derived}
+    return Relations(nightly, whole, kept).with_names(made)
 
 
 def load_history(connection: Connection, schema: str, layout: str) -> str | None:
@@ -109,7 +136,7 @@ def _base(table: Table, present: Mapping[str, frozenset[str]], schema: str) -> s
 
 
 def _with_history(
-    table: Table, columns: frozenset[str], bases: Mapping[str, sql.Composable], folder: Path
+    table: Table, columns: frozenset[str], bases: Mapping[str, sql.Composable], folder: Path, *, whole: bool
 ) -> sql.Composable:
     if table.assumed is None:
         return bases[table.name]
@@ -121,12 +148,15 @@ def _with_history(
     if table.key is None:
         return bases[table.name]
     names = [*table.required, *table.optional]
+    key, subject, base = sql.Identifier(table.key), sql.Identifier(table.subject), bases[table.name]
+    narrowed = sql.SQL(CHANGED_HANDS).format(key=key, subject=subject, base=base) if whole else sql.SQL("true")
     return sql.SQL(MOVED).format(
-        base=bases[table.name],
+        base=base,
+        narrowed=narrowed,
         columns=_join(sql.Identifier("t", name) for name in names),
         moved_columns=_join(sql.Identifier("o" if name == table.subject else "t", name) for name in names),
-        key=sql.Identifier(table.key),
-        subject=sql.Identifier(table.subject),
+        key=key,
+        subject=subject,
     )
 
 

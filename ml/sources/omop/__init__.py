@@ -59,6 +59,12 @@ _CONCEPT = Table(
     "concept",
     required={"concept_id": "integer", "concept_name": "text", "vocabulary_id": "text", "concept_code": "text"},
 )
+_CONCEPT_RELATIONSHIP = Table(
+    "concept_relationship",
+    required={"concept_id_1": "integer", "concept_id_2": "integer", "relationship_id": "text"},
+    optional={"invalid_reason": "text"},
+    may_be_absent=True,
+)
 _CARE_SITE = Table(
     "care_site",
     required={"care_site_id": "integer"},
@@ -80,6 +86,7 @@ OMOP = SqlSource(
         _VISIT,
         _DEATH,
         _CONCEPT,
+        _CONCEPT_RELATIONSHIP,
         _CARE_SITE,
         _OBSERVATION_PERIOD,
         _coded("condition_occurrence", "condition_occurrence_id", "condition", "condition_start_date"),
@@ -95,6 +102,8 @@ OMOP = SqlSource(
             value_as_string="text",
         ),
     ),
+    derived=("code",),
+    flags={"standard_codes": lambda settings: settings.omop_codes == "standard"},
     kinds={
         kind: kind
         for kind in (

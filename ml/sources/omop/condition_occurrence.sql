@@ -1,10 +1,11 @@
--- One event per diagnosis, coded as the source coded it, else by the standard concept, else by the source's own value.
+-- One event per diagnosis, coded as the source coded it (or by the standard concept, VIGIL_OMOP_CODES).
 select
     t.person_id::bigint as subject_id,
     coalesce(t.condition_start_datetime::timestamp, t.condition_start_date::timestamp) as time,
     coalesce(
-        source.vocabulary_id || '//' || source.concept_code,
-        standard.vocabulary_id || '//' || standard.concept_code,
+        case when {standard_codes} then coalesce(standard.code, source.standard_code) end,
+        source.code,
+        standard.code,
         'SOURCE//' || coalesce(t.condition_source_value, '')
     ) as code,
     null::real as numeric_value,
@@ -14,6 +15,6 @@ select
     'condition_occurrence/' || t.condition_occurrence_id as source_key,
     t.removed as removed
 from {condition_occurrence} t
-left join {concept} source on source.concept_id = t.condition_source_concept_id and source.concept_id <> 0
-left join {concept} standard on standard.concept_id = t.condition_concept_id and standard.concept_id <> 0
+left join {code} source on source.concept_id = t.condition_source_concept_id
+left join {code} standard on standard.concept_id = t.condition_concept_id
 where t.recorded_at >= {recorded_from} and t.recorded_at < {recorded_until}

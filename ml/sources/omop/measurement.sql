@@ -1,11 +1,12 @@
--- One event per measurement, coded as the source coded it, else by the standard concept, else by the source's own value.
+-- One event per measurement, coded as the source coded it (or by the standard concept, VIGIL_OMOP_CODES).
 -- A number too large for float32 becomes infinite instead of an error, so that quality can set the row aside.
 select
     t.person_id::bigint as subject_id,
     coalesce(t.measurement_datetime::timestamp, t.measurement_date::timestamp) as time,
     coalesce(
-        source.vocabulary_id || '//' || source.concept_code,
-        standard.vocabulary_id || '//' || standard.concept_code,
+        case when {standard_codes} then coalesce(standard.code, source.standard_code) end,
+        source.code,
+        standard.code,
         'SOURCE//' || coalesce(t.measurement_source_value, '')
     ) as code,
     case
@@ -19,6 +20,6 @@ select
     'measurement/' || t.measurement_id as source_key,
     t.removed as removed
 from {measurement} t
-left join {concept} source on source.concept_id = t.measurement_source_concept_id and source.concept_id <> 0
-left join {concept} standard on standard.concept_id = t.measurement_concept_id and standard.concept_id <> 0
+left join {code} source on source.concept_id = t.measurement_source_concept_id
+left join {code} standard on standard.concept_id = t.measurement_concept_id
 where t.recorded_at >= {recorded_from} and t.recorded_at < {recorded_until}
