@@ -64,10 +64,8 @@ def _dsns(admin: str) -> dict[Role, str]:
 
     place = parse_dsn(admin)
     address = f"{place['host']}:{place['port']}"
-    return {
-        role: f"postgresql://{role_name(role)}:{secrets.token_hex(16)}@{address}/{'ehr' if role in EHR_ROLES else 'vigil'}"
-        for role in Role
-    }
+    database = {role: "ehr" if role in EHR_ROLES else "vigil" for role in Role}
+    return {role: f"postgresql://{role_name(role)}:{secrets.token_hex(16)}@{address}/{database[role]}" for role in Role}
 
 
 def fill(events: int, patients: int) -> None:

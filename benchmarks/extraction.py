@@ -1,4 +1,4 @@
-"""A base load: Vigil's extraction against psycopg2's fetchall into a dataframe, and against what the server alone needs.
+"""A base load: Vigil's extraction against psycopg2's fetchall into a dataframe, and against the server alone.
 
 Run: python -m benchmarks.extraction [--rows 10000000] [--rounds 2]
 
@@ -69,7 +69,8 @@ def server_only(admin_dsn: str) -> int:
 
     rows = 0
     with administer(admin_dsn) as admin, admin.cursor() as cursor:
-        cursor.execute("set timezone to 'UTC'")
+        for setting in ("timezone = 'UTC'", "jit = off", "max_parallel_workers_per_gather = 0"):  # as Vigil's own
+            cursor.execute(f"set {setting}")
         for query in queries():
             cursor.execute(f"copy ({query}) to '/dev/null' (format binary)")
             rows += cursor.rowcount

@@ -62,6 +62,7 @@ class Settings(BaseSettings):
         "source", description="OMOP events carry the code as recorded, or the standard concept it maps to"
     )
     icd9_to_icd10: bool = Field(False, description="map ICD-9-CM codes to ICD-10-CM by the GEMs while extracting")
+    streams: int = Field(2, ge=1, le=16, description="connections that read the source at once")
     shards: int = Field(4, ge=1, le=256, description="number of subject shards; divides 256")
     batch_rows: int = Field(65_536, ge=1, description="rows held at once while a source is read")
 

@@ -17,10 +17,13 @@ Connection = psycopg2.extensions.connection
 
 
 @contextmanager
-def connect(role: Role, *, readonly: bool = False) -> Iterator[Connection]:
+def connect(role: Role, *, readonly: bool = False, isolation: str | None = None) -> Iterator[Connection]:
     """One transaction as ``role``: committed when the block ends well, rolled back otherwise.
 
     The session speaks UTC.
+
+    Args:
+        isolation: of the transaction, if not the server's own.
 
     Raises:
         SourceError: the server cannot be reached or refuses the role.
@@ -37,7 +40,7 @@ def connect(role: Role, *, readonly: bool = False) -> Iterator[Connection]:
             f"check that the server runs (on one machine: vigil stack status), and VIGIL_{role.value.upper()}_DSN",
         ) from None
     try:
-        connection.set_session(readonly=readonly)
+        connection.set_session(readonly=readonly, isolation_level=isolation)
         with connection:
             yield connection
     finally:

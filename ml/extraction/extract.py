@@ -96,21 +96,21 @@ def last_recorded_day() -> date:
 
 
 def _extract(as_of: date, first: date | None, settings: Settings, still_locked: Check) -> Partition:
-    from ml.extraction.stream import open_stream, stream_events
+    from ml.extraction.stream import read_kinds
     from ml.extraction.writer import ShardWriter
 
     progress = Progress("extract")
     drop_pending(as_of)
     attempt = secrets.token_hex(4)
     directory = day_path(as_of) / attempt
-    with connect(Role.EXTRACT, readonly=True) as connection:
+    with connect(Role.EXTRACT, readonly=True, isolation="REPEATABLE READ") as connection:
         plan = open_source(settings.source).plan(connection, settings.source_schema)
-        with open_stream() as stream, ShardWriter(directory, settings.shards, settings.batch_rows) as writer:
-            for kind in plan.kinds:
-                query = kind.events(first, as_of).as_string(connection)
-                for batch in stream_events(stream, kind.kind, query):
-                    writer.write(kind.kind, batch)
-                    progress.report(sum(writer.rows.values()), f"events, now {kind.kind}")
+        queries = {kind.kind: kind.events(first, as_of).as_string(connection) for kind in plan.kinds}
+        snapshot = str(fetch(connection, "select pg_export_snapshot()")[0][0])
+        with ShardWriter(directory, settings.shards, settings.batch_rows) as writer:
+            for kind_read, batch in read_kinds(queries, snapshot):
+                writer.write(kind_read, batch)
+                progress.report(sum(writer.rows.values()), f"events, now {kind_read}")
         for kind in plan.kinds:
             if missing := _count(connection, kind.unplaced_rows()):
                 writer.unplaced[kind.kind] += missing
