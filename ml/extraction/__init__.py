@@ -12,15 +12,15 @@ from ml.extraction.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from ml.extraction.commit import commit_snapshot
-    from ml.extraction.extract import PartitionSummary, extract, last_recorded_day
+    from ml.extraction.night import PartitionSummary, extract, last_recorded_day
     from ml.extraction.snapshots import load_snapshot, newest_snapshot
     from ml.extraction.view import read_view
 
 _HOMES = {
-    "PartitionSummary": "extract",
+    "PartitionSummary": "night",
     "commit_snapshot": "commit",
-    "extract": "extract",
-    "last_recorded_day": "extract",
+    "extract": "night",
+    "last_recorded_day": "night",
     "load_snapshot": "snapshots",
     "newest_snapshot": "snapshots",
     "read_view": "view",
@@ -44,5 +44,5 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value  # a submodule of the same name (extract) must not shadow the function
+    globals()[name] = value
     return value

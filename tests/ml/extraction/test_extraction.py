@@ -274,9 +274,9 @@ def test_a_second_writer_is_refused_while_the_first_works(small: Settings) -> No
 def test_an_extraction_killed_at_its_end_leaves_nothing_and_the_next_completes_it(
     small: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import ml.extraction.extract  # noqa: F401
+    import ml.extraction.night  # noqa: F401
 
-    module = __import__("sys").modules["ml.extraction.extract"]
+    module = __import__("sys").modules["ml.extraction.night"]
     child = os.fork()
     if child == 0:
         monkeypatch.setattr(module, "write_pending", lambda *_: os._exit(9))

@@ -92,7 +92,7 @@ def test_an_extraction_that_died_leaves_an_attempt_that_nothing_names_and_the_ne
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["ml.extraction.extract"], "write_pending", die)
+        patch.setattr(sys.modules["ml.extraction.night"], "write_pending", die)
         with pytest.raises(KeyboardInterrupt):
             extract(BASE)
     assert not pending_path(BASE).exists()
