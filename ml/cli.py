@@ -14,6 +14,7 @@ from ml.cohorts.commands import app as cohorts
 from ml.common.errors import VigilError
 from ml.demo.commands import app as demo
 from ml.evaluation.commands import app as evaluation
+from ml.extraction.commands import reconcile
 from ml.interconnections.commands import app as interconnections
 from ml.publication.commands import publish, show
 from ml.registry.commands import model, review
@@ -34,6 +35,7 @@ app.add_typer(review, name="review", help="Decide on the models that wait.")
 app.add_typer(model, name="model", help="The model in use.")
 app.add_typer(publish, name="publish", help="Move what is current.")
 app.add_typer(load, name="load", help="Bring CSV exports into Postgres.")
+app.command("reconcile")(reconcile)
 app.add_typer(demo, name="demo", help="The demo hospital.")
 app.add_typer(cohorts, name="cohorts", help="Tasks and labels.")
 app.add_typer(sequences, name="sequences", help="Vocabulary and token stores.")

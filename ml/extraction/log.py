@@ -52,7 +52,7 @@ class Partition:
         unplaced: rows of the source, by kind, that have no person, key or recorded_at and so cannot be in the log.
         only_later: kinds whose rows were all recorded after as_of; looked at in the base load alone.
         unmapped: events, by kind, whose code the mapping to another vocabulary does not know.
-        corrections: events that came from a reconciliation and not from the night's own reading.
+        corrections: reconciliations whose facts it took in: name and rows.
         erased: subjects whose rows were erased from it.
         files: by name.
     """
@@ -71,7 +71,7 @@ class Partition:
     unplaced: dict[str, int] = field(default_factory=dict)
     only_later: tuple[str, ...] = ()
     unmapped: dict[str, int] = field(default_factory=dict)
-    corrections: int = 0
+    corrections: dict[str, int] = field(default_factory=dict)
     erased: int = 0
     files: dict[str, FileRecord] = field(default_factory=dict)
 

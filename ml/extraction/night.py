@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -68,9 +69,8 @@ def extract(as_of: date) -> PartitionSummary:
             raise RefusedError(
                 f"{as_of} is not over (UTC): rows recorded later that day would be missed", "extract it tomorrow"
             )
-        first = committed[-1].recorded_to + timedelta(days=1) if committed else None
         try:
-            return _summary(_extract(as_of, first, settings, still_locked), as_of, covered=False)
+            return _summary(_extract(as_of, committed, settings, still_locked), as_of, covered=False)
         except psycopg2.Error as error:  # its message may quote a patient's value
             raise SourceError(
                 f"the source refused a query (SQLSTATE {error.pgcode or 'unknown'})",
@@ -95,10 +95,12 @@ def last_recorded_day() -> date:
     return max(newest).date()
 
 
-def _extract(as_of: date, first: date | None, settings: Settings, still_locked: Check) -> Partition:
-    from ml.extraction.stream import read_kinds
+def _extract(as_of: date, committed: Sequence[Partition], settings: Settings, still_locked: Check) -> Partition:
+    from ml.extraction.corrections import batches_by_kind, waiting
+    from ml.extraction.stream import read_kinds, share_snapshot
     from ml.extraction.writer import ShardWriter
 
+    first = committed[-1].recorded_to + timedelta(days=1) if committed else None
     progress = Progress("extract")
     drop_pending(as_of)
     attempt = secrets.token_hex(4)
@@ -106,11 +108,15 @@ def _extract(as_of: date, first: date | None, settings: Settings, still_locked: 
     with connect(Role.EXTRACT, readonly=True, isolation="REPEATABLE READ") as connection:
         plan = open_source(settings.source).plan(connection, settings.source_schema)
         queries = {kind.kind: kind.events(first, as_of).as_string(connection) for kind in plan.kinds}
-        snapshot = str(fetch(connection, "select pg_export_snapshot()")[0][0])
+        join = share_snapshot(connection)
+        taken = waiting(committed, as_of)
         with ShardWriter(directory, settings.shards, settings.batch_rows) as writer:
-            for kind_read, batch in read_kinds(queries, snapshot):
+            for kind_read, batch in read_kinds(queries, join):
                 writer.write(kind_read, batch)
                 progress.report(sum(writer.rows.values()), f"events, now {kind_read}")
+            for correction in taken:
+                for kind_read, batch in batches_by_kind(correction):
+                    writer.write(kind_read, batch)
         for kind in plan.kinds:
             if missing := _count(connection, kind.unplaced_rows()):
                 writer.unplaced[kind.kind] += missing
@@ -127,13 +133,14 @@ def _extract(as_of: date, first: date | None, settings: Settings, still_locked: 
             history=plan.history,
             shards=settings.shards,
             attempt=attempt,
-            rows={kind.kind: writer.rows[kind.kind] for kind in plan.kinds},
+            rows={kind.kind: 0 for kind in plan.kinds} | dict(writer.rows),
             vocabularies=dict(sorted(writer.vocabularies.items())),
             removed=writer.removed,
             days=writer.days(),
             unplaced=dict(sorted(writer.unplaced.items())),
             only_later=_only_later(connection, plan, writer.rows) if first is None else (),
             unmapped=dict(sorted(writer.unmapped.items())),
+            corrections={correction.name: correction.rows for correction in taken},
             files=writer.files,
         )
     still_locked()

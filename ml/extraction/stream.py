@@ -11,8 +11,10 @@ from typing import Any
 import adbc_driver_manager
 import adbc_driver_postgresql.dbapi
 import pyarrow as pa
+from psycopg2 import sql
 from psycopg2.extensions import make_dsn
 
+from ml.common.db import Connection, fetch
 from ml.common.errors import SourceError
 from ml.extraction.schema import EVENT_SCHEMA
 from ml.settings import Role, get_settings
@@ -35,11 +37,11 @@ SESSION = " ".join(
 
 
 @contextmanager
-def open_stream(snapshot: str | None = None) -> Iterator[Any]:
+def open_stream(join: str) -> Iterator[Any]:
     """An ADBC connection as the extract role; one read-only transaction.
 
     Args:
-        snapshot: what ``pg_export_snapshot()`` gave another transaction, to see what that one sees.
+        join: what ``share_snapshot`` gave for another transaction: this one sees what that one sees.
 
     Raises:
         SourceError: the server cannot be reached.
@@ -50,18 +52,23 @@ def open_stream(snapshot: str | None = None) -> Iterator[Any]:
     except adbc_driver_manager.Error:
         raise SourceError("cannot connect to the source", "check that it runs and VIGIL_EXTRACT_DSN is right") from None
     with connection:
-        if snapshot:
-            with connection.cursor() as cursor:  # a name the server made: hexadecimal digits and hyphens
-                cursor.execute(f"set transaction snapshot '{snapshot}'")
+        with connection.cursor() as cursor:
+            cursor.execute(join)
         yield connection
 
 
-def read_kinds(queries: Mapping[str, str], snapshot: str) -> Iterator[tuple[str, pa.RecordBatch]]:
+def share_snapshot(connection: Connection) -> str:
+    """The statement by which another transaction sees the rows that this one (REPEATABLE READ) sees."""
+    name = fetch(connection, "select pg_export_snapshot()")[0][0]
+    return sql.SQL("set transaction snapshot {}").format(sql.Literal(name)).as_string(connection)
+
+
+def read_kinds(queries: Mapping[str, str], join: str) -> Iterator[tuple[str, pa.RecordBatch]]:
     """Batches of all kinds of record, several kinds at a time (``settings.streams``), in no order.
 
     Args:
         queries: event query by kind.
-        snapshot: see ``open_stream``: all streams see the same rows.
+        join: see ``open_stream``: all streams see the same rows.
 
     Raises:
         SourceError: as ``stream_events``.
@@ -82,7 +89,7 @@ def read_kinds(queries: Mapping[str, str], snapshot: str) -> Iterator[tuple[str,
 
     def work() -> None:
         try:
-            with open_stream(snapshot) as stream:
+            with open_stream(join) as stream:
                 while not waiting.empty() and not given_up.is_set():
                     try:
                         kind = waiting.get_nowait()

@@ -16,6 +16,7 @@ from ml.common.paths import HashingFile, new_file, open_new
 from ml.extraction.log import CODES, FileRecord, shard_name, vital_name
 from ml.extraction.routing import buckets
 from ml.extraction.schema import BIRTH, DEATH, EVENT_SCHEMA
+from ml.extraction.suppression import batch_without, suppressed
 
 ROW_GROUPS_IN_HAND = 8  # batches held before all shards are flushed: larger row groups, bounded memory
 DAY_US = 86_400_000_000
@@ -80,6 +81,7 @@ class ShardWriter:
         self._buffers: list[list[pa.RecordBatch]] = [[] for _ in range(shards)]
         self._buffered = 0
         self._open: dict[str, EventFile] = {}
+        self._suppressed = suppressed()
 
     def __enter__(self) -> ShardWriter:
         return self
@@ -105,6 +107,8 @@ class ShardWriter:
     def write(self, kind: str, batch: pa.RecordBatch) -> None:
         """Take the events of one batch."""
         batch = self._placeable(kind, batch)
+        if self._suppressed and batch.num_rows:
+            batch = batch_without(batch, self._suppressed)
         if not batch.num_rows:
             return
         self._count(kind, batch)
