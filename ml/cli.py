@@ -11,12 +11,14 @@ from infra.embedded.commands import app as stack
 from infra.embedded.night import night
 from infra.postgres.commands import app as database
 from ml.cohorts.commands import app as cohorts
+from ml.cohorts.export_commands import app as export
 from ml.common.errors import VigilError
 from ml.demo.commands import app as demo
 from ml.evaluation.commands import app as evaluation
 from ml.extraction.commands import reconcile
 from ml.interconnections.commands import app as interconnections
 from ml.publication.commands import publish, show
+from ml.publication.erase_commands import erase
 from ml.registry.commands import model, review
 from ml.sequences.commands import app as sequences
 from ml.sources.commands import app as load
@@ -36,8 +38,10 @@ app.add_typer(model, name="model", help="The model in use.")
 app.add_typer(publish, name="publish", help="Move what is current.")
 app.add_typer(load, name="load", help="Bring CSV exports into Postgres.")
 app.command("reconcile")(reconcile)
+app.command("erase")(erase)
 app.add_typer(demo, name="demo", help="The demo hospital.")
 app.add_typer(cohorts, name="cohorts", help="Tasks and labels.")
+app.add_typer(export, name="export", help="A snapshot in a format that other tools read.")
 app.add_typer(sequences, name="sequences", help="Vocabulary and token stores.")
 app.add_typer(training, name="train", help="Pretraining and fine-tuning.")
 app.add_typer(evaluation, name="evaluate", help="A model against its baselines.")

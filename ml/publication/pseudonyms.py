@@ -19,6 +19,15 @@ def pseudonym(key: bytes, subject_id: int) -> str:
     return hmac.digest(key, str(subject_id).encode(), "sha256").hex()[:LENGTH]
 
 
+def pseudonym_of(subject_id: int) -> str:
+    """The published pseudonym of one subject.
+
+    Raises:
+        ConfigError: there is no key, or a short one.
+    """
+    return pseudonym(_key(), subject_id)
+
+
 def pseudonymise(subject_ids: pa.ChunkedArray) -> pa.ChunkedArray:
     """Pseudonyms of subject ids, in their order.
 
