@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -18,28 +18,38 @@ from ml.cohorts.runs import TrainingRun
 from ml.cohorts.splits import split_of
 from ml.common.errors import VigilError
 from ml.common.files import sha256_json
+from ml.common.progress import Progress
 from ml.extraction import read_view
 from ml.extraction.snapshot import Snapshot
+from ml.sequences.codes import LEFT_OUT
 from ml.sequences.store import StoreKey, is_current, open_store, store_path, write_store
-from ml.sequences.tokens import LEFT_OUT, Sequences, tokenise
+from ml.sequences.tokens import COLUMNS, Sequences, tokenise
 from ml.sequences.vocabulary import EMPTY, MINIMUM_COUNT, VALUE_BINS, Vocabulary, grow, load_vocabulary
 from ml.settings import get_settings
 
 log = logging.getLogger(__name__)
 
 
+COUNTED = ("subject_id", "code", "numeric_value")  # columns of a view that the vocabulary is learned from
+
+
 @dataclass(frozen=True)
 class Counts:
-    """What one shard adds to the vocabulary: events by code and numeric values by code. Shards add up."""
+    """What shards add to the vocabulary: events by code and finite numeric values by code."""
 
     events: Counter[str]
     values: dict[str, npt.NDArray[np.float32]]
 
-    def __add__(self, other: Counts) -> Counts:
-        names = self.values.keys() | other.values.keys()
-        empty = np.empty(0, np.float32)
-        values = {n: np.concatenate((self.values.get(n, empty), other.values.get(n, empty))) for n in sorted(names)}
-        return Counts(self.events + other.events, values)
+
+def add_up(parts: Iterable[Counts]) -> Counts:
+    """The counts of all shards, in any order; the values of a code come sorted."""
+    events: Counter[str] = Counter()
+    values: dict[str, list[npt.NDArray[np.float32]]] = {}
+    for part in parts:
+        events.update(part.events)
+        for code, found in part.values.items():
+            values.setdefault(code, []).append(found)
+    return Counts(events, {code: np.sort(np.concatenate(values.pop(code))) for code in sorted(values)})
 
 
 def prepare(run: TrainingRun, initial: Path | None = None) -> dict[str, Any]:
@@ -54,11 +64,13 @@ def prepare(run: TrainingRun, initial: Path | None = None) -> dict[str, Any]:
     """
     vocabulary = make_vocabulary(run, initial)
     total = 0
-    for day in run.index_days:
-        for shard in range(run.snapshot.shards):
-            path = store_path(run.path, day, shard)
-            make_store(path, run.snapshot, day, shard, vocabulary)
-            total += int(open_store(path).offsets[-1])
+    stores = [(day, shard) for day in run.index_days for shard in range(run.snapshot.shards)]
+    progress = Progress("sequences", len(stores))
+    for done, (day, shard) in enumerate(stores, 1):
+        path = store_path(run.path, day, shard)
+        make_store(path, run.snapshot, day, shard, vocabulary)
+        total += int(open_store(path).offsets[-1])
+        progress.report(done, f"token stores, {total:,} tokens")
     log.info(
         "sequences: %d tokens in the vocabulary, %d tokens over %d days", vocabulary.size, total, len(run.index_days)
     )
@@ -80,9 +92,8 @@ def make_vocabulary(run: TrainingRun, initial: Path | None = None) -> Vocabulary
         found = load_vocabulary(run.vocabulary)
         if found.built_from == built_from:
             return found
-    counts = Counts(Counter(), {})
-    for shard in range(run.snapshot.shards):
-        counts += count_shard(read_view(run.snapshot, run.test_day, shard), get_settings().split_salt)
+    salt, shards = get_settings().split_salt, range(run.snapshot.shards)
+    counts = add_up(count_shard(read_view(run.snapshot, run.test_day, shard, COUNTED), salt) for shard in shards)
     if not counts.events:
         raise VigilError(
             f"no train-split patient has an event by {run.test_day}",
@@ -94,25 +105,21 @@ def make_vocabulary(run: TrainingRun, initial: Path | None = None) -> Vocabulary
 
 
 def count_shard(view: pl.DataFrame, salt: str) -> Counts:
-    """Counts of a view's train-split patients; codes that are no features are not counted."""
-    ids = view["subject_id"].unique()
-    train = pl.Series([subject for subject in ids if split_of(subject, salt) == "train"], dtype=pl.Int64)
-    rows = view.filter(pl.col("subject_id").is_in(train.implode()))
-    by_code = rows.group_by("code").agg(
-        n=pl.len(), values=pl.col("numeric_value").filter(pl.col("numeric_value").is_finite())
-    )
-    by_code = by_code.filter(~pl.col("code").str.contains(LEFT_OUT)).sort("code")
-    events = Counter(dict(by_code.select("code", "n").iter_rows()))
-    valued = by_code.filter(pl.col("values").list.len() > 0)
-    values = {code: np.sort(np.array(v, np.float32)) for code, v in valued.select("code", "values").iter_rows()}
-    return Counts(events, values)
+    """Counts of a view's train-split patients, from `COUNTED`; codes that are no features are not counted."""
+    train = [subject for subject in view["subject_id"].unique() if split_of(subject, salt) == "train"]
+    rows = view.filter(pl.col("subject_id").is_in(pl.Series(train, dtype=pl.Int64).implode()))
+    feature = ~pl.col("code").str.contains(LEFT_OUT)
+    counted = rows.group_by("code").len().filter(feature)
+    valued = rows.filter(pl.col("numeric_value").is_finite()).group_by("code").agg("numeric_value").filter(feature)
+    values = zip(valued["code"], valued["numeric_value"], strict=True)
+    return Counts(Counter(dict(counted.iter_rows())), {code: v.cast(pl.Float32).to_numpy() for code, v in values})
 
 
 def make_store(path: Path, snapshot: Snapshot, day: date, shard: int, vocabulary: Vocabulary) -> None:
     """Tokenise one shard at one day, unless that is done."""
-    key = StoreKey(snapshot.digest, str(day), shard, vocabulary.digest)
+    key = StoreKey(snapshot.digest, str(day), shard, snapshot.shards, vocabulary.digest)
     if not is_current(path, key):
-        write_store(path, tokenise(read_view(snapshot, day, shard), day, vocabulary), key)
+        write_store(path, tokenise(read_view(snapshot, day, shard, COLUMNS), day, vocabulary), key)
 
 
 def run_stores(run: TrainingRun, day: date, vocabulary: Vocabulary) -> Iterator[Sequences]:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from ml.common.errors import VigilError
 from ml.common.files import read_json, sha256_json, write_json
+from ml.sequences.packing import check_tokens
 
 SPECIALS = ("[PAD]", "[UNK]", "[MASK]", "[CLS]")
 PAD, UNK, MASK, CLS = range(4)
@@ -141,6 +142,9 @@ def grow(
         counts: events by code, of train-split patients.
         values: numeric values by code, of the same patients; they give the bins of new codes.
         built_from: digest of what the counts come from.
+
+    Raises:
+        VigilError: there would be more tokens than 15 bits tell apart.
     """
     kept = {code for code, count in _rolled_up(counts).items() if count >= MINIMUM_COUNT}
     kept |= {found for code in kept if (found := category(code)) is not None}
@@ -150,7 +154,9 @@ def grow(
         if edges:
             bins[code] = edges
     tokens = kept | {bin_token(code, i) for code in kept & bins.keys() for i in range(1, len(bins[code]) + 2)}
-    return Vocabulary(old.tokens + tuple(sorted(tokens - set(old.tokens))), bins, built_from)
+    grown = old.tokens + tuple(sorted(tokens - set(old.tokens)))
+    check_tokens(len(grown))
+    return Vocabulary(grown, bins, built_from)
 
 
 def bin_token(code: str, number: int) -> str:

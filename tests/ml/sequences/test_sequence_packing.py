@@ -10,52 +10,73 @@ from hypothesis.extra import numpy as hnp
 
 from ml.common.errors import VigilError
 from ml.sequences.batches import Item, gather, padded, plan
-from ml.sequences.packing import EPOCH_MINUTE, MAX_MINUTES, MAX_SUBJECTS, MAX_TOKENS, Packed, offsets_of, sort_events
-from ml.sequences.tokens import Sequences, first_and_latest
+from ml.sequences.packing import (
+    EPOCH_MINUTE,
+    MAX_MINUTES,
+    MAX_SUBJECTS,
+    MAX_TOKENS,
+    days_of,
+    first_and_latest,
+    minutes_of,
+    offsets_of,
+    pack,
+    tokens_of,
+)
+from ml.sequences.tokens import Sequences
 
+LAST_MINUTE = EPOCH_MINUTE + MAX_MINUTES - 1
 EVENTS = st.lists(
     st.tuples(
-        st.integers(0, MAX_SUBJECTS - 1),
-        st.integers(EPOCH_MINUTE, EPOCH_MINUTE + MAX_MINUTES - 1),
-        st.integers(0, MAX_TOKENS - 1),
+        st.sampled_from([0, 1, MAX_SUBJECTS - 1]),
+        st.sampled_from([EPOCH_MINUTE, EPOCH_MINUTE + 1, -1, 0, 1, LAST_MINUTE]) | st.integers(-9, 9),
+        st.sampled_from([0, 1, 2, MAX_TOKENS - 1]),
     ),
     max_size=60,
 )
 
 
-def columns(events: list[tuple[int, int, int]]) -> list[np.ndarray]:
-    return [np.array([event[i] for event in events], np.int64) for i in range(3)]
-
-
-def rows_of(packed: Packed) -> list[tuple[int, int, int]]:
-    return [(int(r), int(m), int(t)) for r, m, t in zip(packed.rows, packed.minutes, packed.tokens, strict=True)]
+def packed(events: list[tuple[int, int, int]]) -> np.ndarray:
+    columns = zip((0, 1, 2), (np.int32, np.int64, np.int32), strict=True)
+    return pack(*(np.array([event[i] for event in events], kind) for i, kind in columns))
 
 
 @given(EVENTS)
-def test_the_packed_sort_is_the_sort_of_distinct_rows(events: list[tuple[int, int, int]]) -> None:
-    assert rows_of(sort_events(*columns(events))) == sorted(set(events))
-
-
-@pytest.mark.parametrize(
-    "event", [(MAX_SUBJECTS, 0, 0), (-1, 0, 0), (0, EPOCH_MINUTE - 1, 0), (0, -EPOCH_MINUTE, 0), (0, 0, MAX_TOKENS)]
-)
-def test_a_number_that_does_not_fit_its_bits_is_refused(event: tuple[int, int, int]) -> None:
-    with pytest.raises(VigilError, match="more than"):
-        sort_events(*columns([event]))
-
-
-def test_offsets_count_subjects_without_events() -> None:
-    assert offsets_of(np.array([0, 0, 2]), 4).tolist() == [0, 2, 2, 3, 3]
-
-
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(0, 4)), max_size=60))
-def test_the_first_and_latest_event_of_each_token_are_kept(events: list[tuple[int, int, int]]) -> None:
-    kept = rows_of(first_and_latest(sort_events(*columns(events))))
+def test_the_first_and_latest_event_of_each_token_are_kept_in_order(events: list[tuple[int, int, int]]) -> None:
+    found = first_and_latest(np.sort(packed(events)))
     expected = set()
     for row, token in {(r, t) for r, _, t in events}:
         minutes = [m for r, m, t in events if (r, t) == (row, token)]
         expected |= {(row, min(minutes), token), (row, max(minutes), token)}
-    assert kept == sorted(expected)
+    kept = zip((found >> 43).tolist(), minutes_of(found).tolist(), tokens_of(found).tolist(), strict=True)
+    assert list(kept) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("event", "cause"),
+    [
+        ((MAX_SUBJECTS, 0, 0), "more than 1,048,576 subjects in one shard: raise VIGIL_SHARDS"),
+        ((0, 0, MAX_TOKENS), "more than 32,768 tokens in the vocabulary: raise MINIMUM_COUNT"),
+        ((0, EPOCH_MINUTE - 1, 0), "1 events are dated before 1714-10-23T05:52 or after 2225-03-11T18:07: correct"),
+        ((0, LAST_MINUTE + 1, 0), "1 events are dated before"),
+    ],
+)
+def test_a_number_that_does_not_fit_its_bits_is_refused_with_cause_and_remedy(
+    event: tuple[int, int, int], cause: str
+) -> None:
+    packed([(MAX_SUBJECTS - 1, LAST_MINUTE, MAX_TOKENS - 1)])
+    with pytest.raises(VigilError, match=cause):
+        packed([(0, 0, 0), event])
+
+
+@given(hnp.arrays(np.int32, 40, elements=st.integers(EPOCH_MINUTE, LAST_MINUTE)))
+def test_days_are_minutes_divided_and_rounded_down(minutes: np.ndarray) -> None:
+    assert days_of(minutes).tolist() == [minute // 1440 for minute in minutes.tolist()]
+
+
+def test_offsets_count_subjects_without_events() -> None:
+    of_four = np.sort(packed([(0, 3, 1), (0, -3, 2), (2, 0, 0)]))
+    assert offsets_of(of_four, 0, 4).tolist() == [0, 2, 2, 3, 3]
+    assert offsets_of(of_four, 1, 3).tolist() == [2, 2, 3]
 
 
 @given(hnp.arrays(np.int64, st.integers(0, 80), elements=st.integers(1, 200)), st.integers(64, 2048), st.booleans())

@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from random import Random
 
 import numpy as np
+import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml.common.errors import VigilError
-from ml.sequences.vocabulary import EMPTY, PAD, SPECIALS, UNK, bin_edges, category, grow, load_vocabulary, prefixes
+from ml.sequences.packing import MAX_TOKENS
+from ml.sequences.prepare import add_up, count_shard
+from ml.sequences.vocabulary import (
+    EMPTY,
+    PAD,
+    SPECIALS,
+    UNK,
+    Vocabulary,
+    bin_edges,
+    category,
+    grow,
+    load_vocabulary,
+    prefixes,
+)
 
 CODES = st.sampled_from(
     [f"ICD10CM//{c}" for c in ("I50", "I50.9", "I50.92", "I50.1", "E11.9", "E11.65")]
     + ["ICD9CM//428.0", "ICD9CM//E880.9", "ATC//C07AB02", "ATC//C07AB07", "ATC//C07", "LOINC//4548-4", "GENDER//F"]
 )
 COUNTS = st.dictionaries(CODES, st.integers(1, 12))
+SCHEMA = {"subject_id": pl.Int64, "code": pl.String, "numeric_value": pl.Float32}
 VALUES = {"LOINC//4548-4": np.linspace(4, 12, 100, dtype=np.float32)}
 
 
@@ -42,6 +61,76 @@ def test_a_code_is_itself_or_its_longest_known_prefix_or_unknown(counts: dict[st
     vocabulary = grow(EMPTY, counts, {})
     known = [prefix for prefix in prefixes(code) if prefix in vocabulary.tokens]
     assert vocabulary.lookup(code) == (vocabulary.ids[known[0]] if known else UNK)
+
+
+NIGHT = st.tuples(COUNTS, st.dictionaries(CODES, st.integers(0, 9)))  # and a seed for the values of a code
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(NIGHT, min_size=2, max_size=5))
+def test_over_any_sequence_of_nights_old_ids_and_bins_stay_and_the_digest_tells_of_growth(
+    nights: list[tuple[dict[str, int], dict[str, int]]],
+) -> None:
+    vocabularies = [EMPTY]
+    for counts, seeds in nights:
+        values = {code: np.random.default_rng(seed).random(60, np.float32) for code, seed in seeds.items()}
+        vocabularies.append(grow(vocabularies[-1], counts, values))
+    for i, older in enumerate(vocabularies):
+        for newer in vocabularies[i + 1 :]:
+            assert newer.extends(older)
+            assert len(set(newer.tokens)) == newer.size
+            assert (newer.digest == older.digest) == (newer == older)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 40), CODES, st.none() | st.floats(width=32)), max_size=120),
+    st.integers(1, 5),
+    st.randoms(use_true_random=False),
+)
+def test_shards_in_any_order_and_number_give_the_same_vocabulary(
+    events: list[tuple[int, str, float | None]], shards: int, random: Random
+) -> None:
+    def learned(parts: list[list[tuple[int, str, float | None]]]) -> Vocabulary:
+        views = (pl.DataFrame(part, schema=SCHEMA, orient="row") for part in parts)
+        counts = add_up(count_shard(view, "salt") for view in views)
+        return grow(EMPTY, counts.events, counts.values)
+
+    events = [*events, *((who, "LOINC//4548-4", float(who)) for who in range(1, 100))]
+    expected = learned([events])
+    assert expected.bins
+    parts = [[event for event in events if event[0] % shards == shard] for shard in range(shards)]
+    random.shuffle(parts)
+    for part in parts:
+        random.shuffle(part)
+    assert learned(parts).digest == expected.digest
+
+
+def test_the_digest_depends_on_no_hash_seed() -> None:
+    script = (
+        "from ml.sequences.vocabulary import EMPTY, grow;"
+        "import numpy as np;"
+        "codes = {f'ICD10CM//{a}{b}.{c}': 1 + c for a in 'ABC' for b in range(10, 30) for c in range(9)};"
+        "print(grow(grow(EMPTY, codes, {}), codes, {'ICD10CM//A10.8': np.arange(99, dtype=np.float32)}).digest)"
+    )
+    found = set()
+    for seed in ("1", "2"):
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", script]
+        found.add(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    assert len(found) == 1
+
+
+def test_a_digest_once_given_never_changes() -> None:
+    vocabulary = grow(EMPTY, {"ICD10CM//I50.9": 9, "LOINC//4548-4": 200}, VALUES)
+    assert vocabulary.digest == "6ab6ddae6d89785a40472495184748d9d2b3da9292443e29454766db42402894"
+
+
+def test_a_vocabulary_of_more_tokens_than_15_bits_hold_is_refused() -> None:
+    full = grow(EMPTY, {f"X//{number}": 9 for number in range(MAX_TOKENS - len(SPECIALS))}, {})
+    assert full.size == MAX_TOKENS
+    with pytest.raises(VigilError, match="more than 32,768 tokens in the vocabulary: raise MINIMUM_COUNT"):
+        grow(full, {"X//one more": 9}, {})
 
 
 def test_prefixes_go_from_the_code_to_its_category() -> None:
