@@ -28,6 +28,7 @@ class Codebook:
         self._vocabulary = vocabulary
         self._most_edges = max(map(len, vocabulary.bins.values()), default=0)
         self._known = pl.Enum([])
+        self._dictionary: tuple[pl.DataType, int] | None = None
         self._tokens = np.empty((0, self._most_edges + 2), np.int32)  # of the code alone, then of its bins
         self._edges = np.empty((0, self._most_edges), np.float32)
         self._learn(list(dict.fromkeys([*vocabulary.tokens, *vocabulary.bins])))
@@ -51,6 +52,19 @@ class Codebook:
         return ids
 
     def _numbers(self, codes: pl.Series) -> Int32:
+        if isinstance(codes.dtype, (pl.Categorical, pl.Enum)):
+            return self._numbers_of_categories(codes)[codes.to_physical().to_numpy()]
+        return self._numbers_of_strings(codes)
+
+    def _numbers_of_categories(self, codes: pl.Series) -> Int32:
+        """``[categories]`` of a dictionary-encoded column; looked up once for all its pieces."""
+        categories = codes.cat.get_categories()
+        dictionary = (codes.dtype, len(categories))  # a dictionary only ever grows
+        if self._dictionary != dictionary:
+            self._by_category, self._dictionary = self._numbers_of_strings(categories), dictionary
+        return self._by_category
+
+    def _numbers_of_strings(self, codes: pl.Series) -> Int32:
         found = self._find(codes)
         unknown = np.flatnonzero(found < 0)
         if unknown.size:

@@ -108,7 +108,7 @@ def count_shard(view: pl.DataFrame, salt: str) -> Counts:
     """Counts of a view's train-split patients, from `COUNTED`; codes that are no features are not counted."""
     train = [subject for subject in view["subject_id"].unique() if split_of(subject, salt) == "train"]
     rows = view.filter(pl.col("subject_id").is_in(pl.Series(train, dtype=pl.Int64).implode()))
-    feature = ~pl.col("code").str.contains(LEFT_OUT)
+    feature = ~pl.col("code").cast(pl.String).str.contains(LEFT_OUT)
     counted = rows.group_by("code").len().filter(feature)
     valued = rows.filter(pl.col("numeric_value").is_finite()).group_by("code").agg("numeric_value").filter(feature)
     values = zip(valued["code"], valued["numeric_value"], strict=True)

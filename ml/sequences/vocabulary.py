@@ -170,7 +170,8 @@ def bin_edges(values: npt.NDArray[np.float32]) -> Edges:
     if values.size < MINIMUM_VALUES:
         return ()
     edges = np.unique(np.quantile(values, np.arange(1, VALUE_BINS) / VALUE_BINS, method="nearest").astype(np.float32))
-    return tuple(float(edge) for edge in edges if edge > values.min())
+    # An edge of -0.0 becomes 0.0: the two are equal, so which of them a sort puts there is chance.
+    return tuple(float(edge) + 0.0 for edge in edges if edge > values.min())
 
 
 def _rolled_up(counts: Mapping[str, int]) -> dict[str, int]:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ml.common.errors import VigilError
 from ml.sequences import tokens
+from ml.sequences.codes import Codebook
 from ml.sequences.packing import MAX_SUBJECTS, MAX_TOKENS
 from ml.sequences.tokens import Sequences, tokenise
 from ml.sequences.vocabulary import EMPTY, SPECIALS, Vocabulary, grow
@@ -115,3 +116,24 @@ def test_a_feature_dated_before_the_first_minute_is_refused_without_naming_it(co
         tokenise(view_of(events), DAY, VOCABULARY)
     assert "I10" not in str(raised.value)
     assert "05:51" not in str(raised.value)
+
+
+KINDS = [pl.Categorical, pl.Enum([*COUNTS, "LOINC//1-1//Q2", *LEFT_OUT, *UNKNOWN])]
+
+
+@settings(max_examples=40, deadline=None)
+@given(EVENTS, st.sampled_from(KINDS))
+def test_codes_may_come_dictionary_encoded(events: list[Event], kind: type[pl.Categorical] | pl.Enum) -> None:
+    encoded = view_of(events).with_columns(pl.col("code").cast(kind))
+    assert_same(tokenise(encoded, DAY, VOCABULARY), plain_tokenise(events, DAY, VOCABULARY))
+
+
+def test_a_dictionary_that_has_grown_between_two_pieces_is_looked_up_anew() -> None:
+    codebook, none = Codebook(VOCABULARY), pl.Series([None, None], dtype=pl.Float32)
+    for codes in (["ICD10CM//I10", "GENDER//F"], ["ICD10CM//I50.91", "RACE//X"], ["GENDER//F", "X//new"]):
+        encoded = pl.Series(codes, dtype=pl.Categorical)
+        found = codebook.token_ids(encoded, none).tolist()
+        assert found == [-1 if code == "RACE//X" else VOCABULARY.lookup(code) for code in codes]
+    for kind in (pl.Enum(["RACE//X", "GENDER//F"]), pl.Enum(["GENDER//F", "RACE//X"])):
+        encoded = pl.Series(["GENDER//F", "RACE//X"], dtype=kind)
+        assert codebook.token_ids(encoded, none).tolist() == [VOCABULARY.lookup("GENDER//F"), -1]

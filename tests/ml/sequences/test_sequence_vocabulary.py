@@ -179,3 +179,22 @@ def test_a_saved_vocabulary_is_read_back_and_a_changed_one_is_refused(tmp_path: 
     path.write_text("{")
     with pytest.raises(VigilError, match="cannot be read"):
         load_vocabulary(path)
+
+
+def test_negative_zeros_do_not_make_the_digest_depend_on_the_order_of_values() -> None:
+    values = np.repeat(np.array([-1, -0.0, 0.0, 1], np.float32), [20, 20, 40, 20])
+    found = {
+        grow(EMPTY, {"X": 99}, {"X": np.sort(np.random.default_rng(seed).permutation(values))}).digest
+        for seed in range(20)
+    }
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("kind", [pl.Categorical, pl.Enum(["LOINC//1", "RACE//X"])])
+def test_dictionary_encoded_codes_are_counted_as_strings_are(kind: type[pl.Categorical] | pl.Enum) -> None:
+    rows = [(who, code, float(who)) for who in range(9) for code in ("LOINC//1", "RACE//X")]
+    view = pl.DataFrame(rows, schema=SCHEMA, orient="row")
+    plain, encoded = (count_shard(v, "salt") for v in (view, view.with_columns(pl.col("code").cast(kind))))
+    assert encoded.events == plain.events
+    assert plain.events.keys() == {"LOINC//1"}
+    assert sorted(encoded.values["LOINC//1"]) == sorted(plain.values["LOINC//1"])
