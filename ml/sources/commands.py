@@ -1,4 +1,4 @@
-"""``vigil load``: bring CSV exports into Postgres."""
+"""``vigil load``: bring CSV exports and MEDS datasets into Postgres."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 
 Directory = Annotated[Path, typer.Argument(help="Folder of .csv or .csv.gz files.")]
+Dataset = Annotated[Path, typer.Argument(help="Folder of the dataset: data/**/*.parquet, metadata/codes.parquet.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Remove the records that are there first.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
@@ -41,6 +42,34 @@ def diabetes130(directory: Directory, replace: Replace = False, as_json: Json = 
     from ml.sources.loading.diabetes130 import LOADER
 
     _run(LOADER, directory, replace, as_json)
+
+
+@app.command("meds")
+def meds(
+    directory: Dataset,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="THEIRS=OURS", help="Read a column of another name, such as pid=subject_id."),
+    ] = None,
+    shift_days: Annotated[
+        int, typer.Option(help="Added to every time, for datasets whose dates lie in the future: -73049 is 200 years.")
+    ] = 0,
+    replace: Replace = False,
+    as_json: Json = False,
+) -> None:
+    """A MEDS dataset (0.3 or newer), one event a row; read it with VIGIL_SOURCE=meds.
+
+    Columns of other names are found where Vigil knows them (patient_id, timestamp, value, hadm_id, ...), codes are
+    written in Vigil's form where theirs is known, and the report says both. MEDS does not say when a row became known:
+    an event is taken as known at the end of its day. An export of Vigil (vigil export meds) comes back as it was.
+    """
+    from ml.common.errors import ConfigError
+    from ml.sources.loading.meds import loader
+
+    pairs = [pair.partition("=") for pair in column or []]
+    if not all(theirs and ours for theirs, _, ours in pairs):
+        raise ConfigError("--column is not THEIRS=OURS", "write for example --column pid=subject_id")
+    _run(loader({theirs: ours for theirs, _, ours in pairs}, shift_days), directory, replace, as_json)
 
 
 def _run(loader: Loader, directory: Path, replace: bool, as_json: bool) -> None:

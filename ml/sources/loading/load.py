@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +36,22 @@ class Loader:
         layout: the source that reads the result.
         ddl: file that creates the layout's tables.
         required: stems of files that must be there.
-        used: stems of files it uses; others are left alone and named.
+        used: stems of files it uses; others are left alone and named. None: all.
         fill: stages and inserts; gives the history (``kept`` or ``assumed``) and notes for a person to read.
+        find: the files of a directory, by stem.
+        check: proves a file readable; its SHA-256.
+        options: what else decides what is loaded.
     """
 
     name: str
     layout: str
     ddl: Path
     required: tuple[str, ...]
-    used: tuple[str, ...]
+    used: tuple[str, ...] | None
     fill: Callable[[LoadSession, Mapping[str, Path]], tuple[str, list[str]]]
+    find: Callable[[Path], Mapping[str, Path]] = find_csv
+    check: Callable[[Path], str] = check_file
+    options: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def tables(self) -> list[str]:
@@ -71,17 +77,18 @@ class LoadReport:
 
 
 def load(loader: Loader, directory: Path, *, replace: bool = False) -> LoadReport:
-    """Load a directory of CSV files. All or nothing.
+    """Load a directory of files. All or nothing.
 
     Raises:
         SourceError: a file is missing, unreadable or not UTF-8, or lacks a required column.
         RefusedError: the schema holds other records and ``replace`` is false.
     """
-    files = find_csv(directory)
+    files = loader.find(directory)
     if missing := [stem for stem in loader.required if stem not in files]:
         raise SourceError(f"{directory} has no {missing[0]}.csv or {missing[0]}.csv.gz", "name the export's folder")
-    used = {stem: path for stem, path in files.items() if stem in loader.used}
-    digest = sha256_json({"loader": loader.name, "files": {stem: check_file(path) for stem, path in used.items()}})
+    used = {stem: path for stem, path in files.items() if loader.used is None or stem in loader.used}
+    identity = {"loader": loader.name, "files": {stem: loader.check(path) for stem, path in used.items()}}
+    digest = sha256_json({**identity, **({"options": loader.options} if loader.options else {})})
     try:
         return _load_once(loader, used, set(files) - set(used), digest, replace)
     except psycopg2.Error as error:  # its message may quote a row

@@ -86,7 +86,7 @@ def _assumed(session: LoadSession, table: str, names: list[str]) -> sql.Composab
             columns = sql.SQL("{}, null::{} as {}").format(columns, sql.SQL(kind), sql.Identifier(name))
     declared = next((known for known in OMOP.tables if known.name == table), None)
     file = declared.assumed if declared is not None and declared.assumed else "period.sql"
-    date = next((name for name in names if name.endswith("_date")), "")
+    date = declared.names.get("date", "") if declared is not None else ""
     return sql.SQL((OMOP.folder / "assumed" / file).read_text()).format(
         base=sql.SQL("(select {} from {})").format(columns, session.staging(table)),
         date=sql.Identifier(date),

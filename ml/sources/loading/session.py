@@ -102,26 +102,25 @@ class LoadSession:
         report = FileReport(reader.path.name, spec.table, ignored_columns=ignored)
         self.reports.append(report)
         self.columns[spec.table] = names
-        self._create_staging(spec, names)
+        self.create_staging(spec.table, {**{name: spec.columns[name] for name in names}, "line": "bigint"})
         progress = Progress("load")
         for batch, malformed in reader.batches():
             done = convert(spec, reader.header, batch, self.subjects, self.visits)
-            self._copy(self.staging(spec.table), [*names, "line"], done.good)
-            self._reject(report, pl.concat([done.rejected, _frame(malformed)]))
+            self.copy(self.staging(spec.table), [*names, "line"], done.good)
+            self.reject(report, pl.concat([done.rejected, _frame(malformed)]))
             report.read += len(batch.lines) + len(malformed)
             report.without_visit += done.without_visit
             progress.report(report.read, f"rows of {reader.path.name}")
         return report
 
-    def _create_staging(self, spec: TableSpec, names: Sequence[str]) -> None:
-        fields: list[sql.Composable] = [
-            sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(spec.columns[name])) for name in names
-        ]
-        fields.append(sql.SQL("line bigint"))
-        self.run(sql.SQL("create unlogged table {} ({})").format(self.staging(spec.table), sql.SQL(", ").join(fields)))
-        self.staged.append(spec.table)
+    def create_staging(self, table: str, columns: Mapping[str, str]) -> None:
+        """Make the staging table of a table, with columns of the given Postgres types."""
+        fields = [sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind)) for name, kind in columns.items()]
+        self.run(sql.SQL("create unlogged table {} ({})").format(self.staging(table), sql.SQL(", ").join(fields)))
+        self.staged.append(table)
 
-    def _copy(self, table: sql.Identifier, names: Sequence[str], rows: pl.DataFrame) -> None:
+    def copy(self, table: sql.Identifier, names: Sequence[str], rows: pl.DataFrame) -> None:
+        """Append the named columns of some rows to a table."""
         if rows.is_empty():
             return
         text = rows.select(names).write_csv(include_header=False, datetime_format="%Y-%m-%d %H:%M:%S%.6f")
@@ -130,7 +129,8 @@ class LoadSession:
         with self.connection.cursor() as cursor:
             cursor.copy_expert(command.as_string(self.connection), io.StringIO(text))
 
-    def _reject(self, report: FileReport, rows: pl.DataFrame) -> None:
+    def reject(self, report: FileReport, rows: pl.DataFrame) -> None:
+        """Set rows aside (``line``, ``reason``, ``raw``) and count them."""
         report.rejected.update(dict(rows["reason"].value_counts().iter_rows()))
         set_aside = rows.select(
             pl.lit(self.loader).alias("loader"),
@@ -140,7 +140,7 @@ class LoadSession:
             # Postgres stores no NUL byte; an empty row must not become null
             pl.col("raw").str.strip_chars_end("\r\n").str.replace_all("\x00", "␀", literal=True),
         )
-        self._copy(self.table("rejected_rows"), set_aside.columns, set_aside)
+        self.copy(self.table("rejected_rows"), set_aside.columns, set_aside)
 
     def _reject_duplicates(self, spec: TableSpec, path: Path, report: FileReport) -> None:
         if not spec.key:
@@ -151,7 +151,7 @@ class LoadSession:
         )
         lines = {row[0] for row in fetch(self.connection, statement)}
         if lines:
-            self._reject(report, _raw_lines(path, lines, f"{', '.join(key)} occurs before"))
+            self.reject(report, _raw_lines(path, lines, f"{', '.join(key)} occurs before"))
 
     def insert(
         self, table: str, rows: sql.Composable, names: Sequence[str], values: Mapping[str, sql.Composable] | None = None

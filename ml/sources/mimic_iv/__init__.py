@@ -5,7 +5,8 @@ MIMIC keeps no history. What an admission brought is taken as known at discharge
 
 from pathlib import Path
 
-from ml.sources.base import SqlSource, Table
+from ml.sources.base import SqlSource
+from ml.sources.tables import Table
 
 _PATIENT = {"subject_id": "integer", "gender": "text", "anchor_age": "integer", "anchor_year": "integer"}
 _ADMISSION = {

@@ -1,8 +1,12 @@
-"""OMOP CDM 5.3 and 5.4, with or without history (``recorded_at``, ``removed``)."""
+"""OMOP CDM 5.3 and 5.4, with or without history (``recorded_at``, ``removed``).
+
+A record's code is what the source recorded, or the standard concept it maps to (``code.sql``, ``VIGIL_OMOP_CODES``).
+"""
 
 from pathlib import Path
 
-from ml.sources.base import SqlSource, Table
+from ml.sources.base import SqlSource
+from ml.sources.tables import Table
 
 
 def _coded(name: str, key: str, stem: str, date: str, **optional: str) -> Table:
@@ -17,9 +21,17 @@ def _coded(name: str, key: str, stem: str, date: str, **optional: str) -> Table:
             f"{stem}_source_concept_id": "integer",
             **optional,
         },
+        subject="person_id",
         key=key,
         may_be_absent=stem in ("procedure", "observation"),
         assumed="event.sql",
+        adds="code.sql",
+        names={
+            "date": date,
+            "concept_id": f"{stem}_concept_id",
+            "source_concept_id": f"{stem}_source_concept_id",
+            "source_value": f"{stem}_source_value",
+        },
     )
 
 
@@ -35,6 +47,7 @@ _PERSON = Table(
         "gender_source_value": "text",
         "race_source_value": "text",
     },
+    subject="person_id",
     assumed="person.sql",
 )
 _VISIT = Table(
@@ -46,6 +59,7 @@ _VISIT = Table(
         "visit_start_date": "date",
     },
     optional={"visit_start_datetime": "timestamp", "visit_end_date": "date", "visit_end_datetime": "timestamp"},
+    subject="person_id",
     key="visit_occurrence_id",
     assumed="visit.sql",
 )
@@ -53,11 +67,14 @@ _DEATH = Table(
     "death",
     required={"person_id": "bigint", "death_date": "date"},
     optional={"death_datetime": "timestamp"},
+    subject="person_id",
     assumed="death.sql",
 )
 _CONCEPT = Table(
     "concept",
     required={"concept_id": "integer", "concept_name": "text", "vocabulary_id": "text", "concept_code": "text"},
+    optional={"domain_id": "text", "standard_concept": "text", "invalid_reason": "text"},
+    adds="concept.sql",
 )
 _CONCEPT_RELATIONSHIP = Table(
     "concept_relationship",
@@ -85,8 +102,8 @@ OMOP = SqlSource(
         _PERSON,
         _VISIT,
         _DEATH,
-        _CONCEPT,
         _CONCEPT_RELATIONSHIP,
+        _CONCEPT,
         _CARE_SITE,
         _OBSERVATION_PERIOD,
         _coded("condition_occurrence", "condition_occurrence_id", "condition", "condition_start_date"),
@@ -102,8 +119,6 @@ OMOP = SqlSource(
             value_as_string="text",
         ),
     ),
-    derived=("code",),
-    flags={"standard_codes": lambda settings: settings.omop_codes == "standard"},
     kinds={
         kind: kind
         for kind in (
@@ -117,4 +132,5 @@ OMOP = SqlSource(
             "death",
         )
     },
+    flags={"standard_first": lambda settings: settings.omop_codes == "standard"},
 )

@@ -1,14 +1,9 @@
--- One event per measurement, coded as the source coded it (or by the standard concept, VIGIL_OMOP_CODES).
+-- One event per measurement, coded as code.sql says.
 -- A number too large for float32 becomes infinite instead of an error, so that quality can set the row aside.
 select
     t.person_id::bigint as subject_id,
     coalesce(t.measurement_datetime::timestamp, t.measurement_date::timestamp) as time,
-    coalesce(
-        case when {standard_codes} then coalesce(standard.code, source.standard_code) end,
-        source.code,
-        standard.code,
-        'SOURCE//' || coalesce(t.measurement_source_value, '')
-    ) as code,
+    t.code,
     case
         when abs(t.value_as_number) > 3.4e38 then 'Infinity'::real
         when abs(t.value_as_number) < 1.2e-38 then 0::real
@@ -20,6 +15,4 @@ select
     'measurement/' || t.measurement_id as source_key,
     t.removed as removed
 from {measurement} t
-left join {code} source on source.concept_id = t.measurement_source_concept_id
-left join {code} standard on standard.concept_id = t.measurement_concept_id
 where t.recorded_at >= {recorded_from} and t.recorded_at < {recorded_until}

@@ -11,8 +11,8 @@ select
     'person/' || p.person_id || '/' || e.what as source_key,
     p.removed or e.code is null as removed
 from {person} p
-left join {concept} gender on gender.concept_id = p.gender_concept_id and gender.concept_id <> 0
-left join {concept} race on race.concept_id = p.race_concept_id and race.concept_id <> 0
+left join {concept} gender on gender.concept_id = p.gender_concept_id
+left join {concept} race on race.concept_id = p.race_concept_id
 left join {care_site} site on site.care_site_id = p.care_site_id
 cross join lateral (values
     (
