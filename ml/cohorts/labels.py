@@ -84,15 +84,16 @@ def _shard_labels(run: TrainingRun, tasks: tuple[Task, ...], shard: int) -> dict
     What ACES sees of an index day: the past as recorded by then (the view at the day), the future as known at the
     snapshot's day, and a synthetic event of each eligible subject at the prediction time.
     """
-    future = read_view(run.snapshot, run.as_of, shard)
+    columns = list(EVENT_COLUMNS)
+    future = read_view(run.snapshot, run.as_of, shard, columns)
     parts: dict[str, list[pl.DataFrame]] = {task.name: [] for task in tasks}
     for k, day in enumerate(run.index_days, start=1):
-        at, past = prediction_time(day), read_view(run.snapshot, day, shard)
+        at, past = prediction_time(day), read_view(run.snapshot, day, shard, columns)
         known = pl.concat([past.filter(pl.col("time") < at), future.filter(pl.col("time") >= at)])
         scope = eligible_all(past, day, tasks)
         for task in tasks:
             subjects = scope[task.name].filter(pl.col("eligible")).select("subject_id")
-            events = _named_by(task, known.select(list(EVENT_COLUMNS))).join(subjects, on="subject_id", how="semi")
+            events = _named_by(task, known).join(subjects, on="subject_id", how="semi")
             index = subjects.with_columns(time=pl.lit(at), code=pl.lit(INDEX_CODE), numeric_value=pl.lit(None)).select(
                 pl.col(name).cast(kind) for name, kind in EVENT_COLUMNS.items()
             )

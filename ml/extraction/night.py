@@ -107,6 +107,8 @@ def _extract(as_of: date, committed: Sequence[Partition], settings: Settings, st
     directory = day_path(as_of) / attempt
     with connect(Role.EXTRACT, readonly=True, isolation="REPEATABLE READ") as connection:
         plan = open_source(settings.source).plan(connection, settings.source_schema)
+        for index in plan.unindexed:
+            log.warning("%s", index)
         queries = {kind.kind: kind.events(first, as_of).as_string(connection) for kind in plan.kinds}
         join = share_snapshot(connection)
         taken = waiting(committed, as_of)

@@ -18,6 +18,7 @@ from ml.common.db import Connection, fetch
 from ml.common.errors import SourceError
 from ml.extraction.schema import EVENT_SCHEMA
 from ml.settings import Role, get_settings
+from ml.sources.mapping import CodeMapping, code_mapping
 
 BYTES_PER_ROW = 128  # of an event in COPY's binary form, for the driver's batch size, which is in bytes
 IN_HAND = 4  # batches that wait for the writer, by stream
@@ -121,22 +122,31 @@ def stream_events(connection: Any, kind: str, query: str) -> Iterator[pa.RecordB
         SourceError: the source failed; named by SQLSTATE alone, since a message may quote a patient's value.
     """
     hint = str(get_settings().batch_rows * BYTES_PER_ROW)
+    mapping = code_mapping(get_settings())
     try:
         with connection.cursor() as cursor:
             cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": hint})
             cursor.execute(query)
             for batch in cursor.fetch_record_batch():
-                yield _as_events(batch)
+                yield _as_events(batch, mapping)
     except (adbc_driver_manager.Error, pa.ArrowInvalid, OSError) as error:
         raise _source_error(kind, error) from None
 
 
-def _as_events(batch: pa.RecordBatch) -> pa.RecordBatch:
+def _as_events(batch: pa.RecordBatch, mapping: CodeMapping | None) -> pa.RecordBatch:
     events = pa.RecordBatch.from_arrays(
         [batch.column(field.name).cast(field.type) for field in EVENT_SCHEMA], schema=EVENT_SCHEMA
     )
     events.validate(full=True)  # text that is no UTF-8: a server with encoding SQL_ASCII passes any byte
-    return events
+    return _mapped(events, mapping) if mapping else events
+
+
+def _mapped(events: pa.RecordBatch, mapping: CodeMapping) -> pa.RecordBatch:
+    """The events with their codes mapped, each distinct code once."""
+    place = EVENT_SCHEMA.get_field_index("code")
+    coded = events.column(place).dictionary_encode()
+    codes = mapping.apply(coded.dictionary).take(coded.indices)
+    return events.set_column(place, EVENT_SCHEMA.field(place), codes)
 
 
 def _source_error(kind: str, error: Exception) -> SourceError:

@@ -17,6 +17,8 @@ from ml.extraction.log import CODES, FileRecord, shard_name, vital_name
 from ml.extraction.routing import buckets
 from ml.extraction.schema import BIRTH, DEATH, EVENT_SCHEMA
 from ml.extraction.suppression import batch_without, suppressed
+from ml.settings import get_settings
+from ml.sources.mapping import OLD
 
 ROW_GROUPS_IN_HAND = 8  # batches held before all shards are flushed: larger row groups, bounded memory
 DAY_US = 86_400_000_000
@@ -82,6 +84,7 @@ class ShardWriter:
         self._buffered = 0
         self._open: dict[str, EventFile] = {}
         self._suppressed = suppressed()
+        self._mapping = get_settings().icd9_to_icd10
 
     def __enter__(self) -> ShardWriter:
         return self
@@ -142,6 +145,8 @@ class ShardWriter:
         for code in pc.value_counts(batch.filter(pc.invert(batch.column("removed"))).column("code")).to_pylist():
             self.vocabularies[code["values"].split("//")[0]] += code["counts"]
             self._codes[kind, code["values"]] += code["counts"]
+            if self._mapping and code["values"].startswith(OLD):  # what the mapping knows has its new code by now
+                self.unmapped[kind] += code["counts"]
         days = batch.column("recorded_at").cast(pa.int64()).to_numpy() // DAY_US
         values, counts = np.unique(days, return_counts=True)
         self._days.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))

@@ -98,11 +98,14 @@ def _files(data: Path) -> Iterator[Path]:
 
 
 def _erase_from_file(path: Path, subject_id: int) -> bool:
-    """Rewrite a table without the subject; remove a token store that holds it, for the next use makes it anew."""
+    """Rewrite a table without the subject; remove a run's token stores, unfinished ones too, where one holds it: the
+    next use makes them anew."""
+    if not path.exists():  # gone with its run's token stores
+        return False
     if path.suffix == ".npy":
         held = bool((np.load(path, mmap_mode="r") == subject_id).any())
         if held:
-            remove(UPath(path.parent))
+            remove(UPath(next(folder for folder in path.parents if folder.name == "sequences")))
         return held
     if SUBJECT not in pl.read_parquet_schema(path):
         return False

@@ -13,6 +13,7 @@ from ml.cohorts import read_labels
 from ml.common.files import write_bytes
 from ml.extraction import read_view
 from ml.scoring.scores import score_view
+from ml.sequences.tokens import COLUMNS
 from ml.settings import get_settings
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def _predictions(run: TrainingRun, model_dir: Path, labels: pl.DataFrame) -> pl.
     for number, day in enumerate(run.index_days, 1):
         wanted = judged.filter(pl.col("index") == number)
         for shard in range(run.snapshot.shards):
-            view = read_view(run.snapshot, day, shard)
+            view = read_view(run.snapshot, day, shard, COLUMNS)
             view = view.filter(pl.col("subject_id").is_in(wanted["subject_id"].unique().to_list()))
             if view.is_empty():
                 continue

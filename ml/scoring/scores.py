@@ -18,6 +18,7 @@ from ml.common.files import read_json, sha256_file, write_bytes, write_json
 from ml.extraction import load_snapshot, read_view
 from ml.extraction.snapshot import Snapshot
 from ml.sequences import Item, Vocabulary, load_vocabulary, tokenise
+from ml.sequences.tokens import COLUMNS
 from ml.settings import get_settings
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def score_shard(snapshot: Snapshot, shard: int, model_dir: Path, model_version: 
     stamp = path.with_suffix(".json")
     if path.exists() and stamp.exists() and read_json(stamp) == made_from:
         return path
-    frame = score_view(read_view(snapshot, snapshot.as_of, shard), snapshot.as_of, model_dir)
+    frame = score_view(read_view(snapshot, snapshot.as_of, shard, COLUMNS), snapshot.as_of, model_dir)
     buffer = io.BytesIO()
     frame.write_parquet(buffer)
     stamp.unlink(missing_ok=True)
