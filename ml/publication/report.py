@@ -10,6 +10,7 @@ from ml.common.files import write_bytes
 from ml.evaluation.results import Estimate, Evaluation
 from ml.publication import report_figures as figures
 from ml.publication import report_words as words
+from ml.publication.report_drift import absent_drift, kinds_of, unjudged
 from ml.publication.report_icd import chapter, names, short_code
 from ml.publication.report_inputs import Model, Night, gather
 
@@ -48,6 +49,7 @@ def render(night: Night) -> str:
     environment.filters |= {"count": _count, "estimate": _estimate, "outcome": words.outcome_name, "code": short_code}
     environment.globals |= {"chapter": chapter, "words": words, "model_name": figures.model_name}
     environment.globals["model_colour"] = figures.model_colour
+    environment.globals |= {"absent_drift": absent_drift, "unjudged": unjudged}
     css = (TEMPLATES / "report.css").read_text()
     return environment.get_template("report.html").render(night=night, css=_markup(css), **_parts(night))
 
@@ -72,6 +74,7 @@ def _parts(night: Night) -> dict[str, Any]:
             for m in night.published.methods
         },
         "extracted": _extracted(night),
+        "drift_kinds": kinds_of(night.verdict.drift, night.settings.min_cell) if night.verdict else [],
         "small": night.settings.min_cell,
     }
 

@@ -40,7 +40,7 @@ def count_rows(examiner: Examiner, partition: Partition, committed: Sequence[Par
     for shards in pieces(partition):
         piece = read_piece(partition, committed, shards)
         for kind, rows in _by_kind(piece):
-            for finding in examiner.ask(events_frame(rows), event_suite()):
+            for finding in examiner.ask(events_frame(rows), event_suite(kind)):
                 tally.add(finding.name, kind, finding.checked, finding.at_fault)
             tally.kinds[kind] += rows.height
             tally.unmapped[kind] += int((rows["vocabulary"] == "SOURCE").sum())
@@ -95,7 +95,7 @@ def _found(examiner: Examiner, piece: pl.DataFrame, result: Result) -> pl.DataFr
         rows = rows.head(20 * EXAMPLES)  # listing a million rows at fault would take minutes
     if rows.is_empty():
         return rows
-    suite = [expectation for expectation in event_suite() if expectation.meta["name"] == name]
+    suite = [expectation for expectation in event_suite(result.subject) if expectation.meta["name"] == name]
     (finding,) = examiner.ask(events_frame(rows), suite, rows=True)
     return _numbered(rows, finding)
 

@@ -20,6 +20,7 @@ import great_expectations.expectations as gxe  # noqa: E402
 logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)  # the import sets it to INFO
 
 from ml.quality.rules import CODE, CODE_SYSTEMS, code_rule  # noqa: E402
+from ml.quality.suites import suite_of  # noqa: E402
 
 MAX_FLOAT32 = 3.4028235e38
 COUNTS = {"result_format": "BASIC", "exclude_unexpected_values": True, "partial_unexpected_count": 0}
@@ -57,8 +58,13 @@ class Examiner:
         return [_finding(result) for result in report.results]
 
 
-def event_suite() -> list[gxe.Expectation]:
-    """On each row of a kind of record."""
+def event_suite(kind: str) -> list[gxe.Expectation]:
+    """On each row of a kind of record: what ``suites`` lists for it."""
+    wanted = suite_of(kind).rows
+    return [expectation for expectation in _event_expectations() if expectation.meta["name"] in wanted]
+
+
+def _event_expectations() -> list[gxe.Expectation]:
     pair = gxe.ExpectColumnPairValuesAToBeGreaterThanB
     skip = "either_value_is_missing"
     return [

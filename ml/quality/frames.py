@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
 
 import pandas as pd
 import polars as pl
@@ -11,8 +11,8 @@ import polars as pl
 from ml.common.paths import polars_source
 from ml.extraction.log import CODES, QUARANTINE, Partition
 from ml.extraction.schema import BIRTH, DEATH
-from ml.extraction.view import COLUMNS, latest, read_rows
-from ml.quality.rules import CODE_SYSTEMS, OLDEST_AGE, STATIC, TRAILING_DAYS, VOLUME_SHARE, VOLUME_SIGMAS
+from ml.extraction.view import COLUMNS, ROW, latest, read_rows
+from ml.quality.rules import CODE_SYSTEMS, OLDEST_AGE, STATIC
 
 PIECE_ROWS = 1_000_000  # rows looked at together, unless a single shard is larger
 BEYOND = 1e39  # no float32 is larger
@@ -53,7 +53,7 @@ def read_piece(partition: Partition, committed: Sequence[Partition], shards: Seq
     birth as known by then), ``death_end`` (end of the day of death as known in the log), ``oldest``, ``static``.
     """
     rows = pl.concat([read_rows([partition], partition.recorded_to, shard) for shard in shards])
-    vital = _vital([*committed, partition], shards, partition.recorded_to)
+    vital = _vital([*committed, partition], shards, partition.recorded_to, rows["subject_id"].unique())
     rows = _with_birth(rows.filter(~pl.col("removed")), vital)
     rows = rows.join(_deaths(vital), on="subject_id", how="left", maintain_order="left")
     return (
@@ -70,10 +70,30 @@ def read_piece(partition: Partition, committed: Sequence[Partition], shards: Seq
     )
 
 
-def _vital(partitions: Sequence[Partition], shards: Sequence[int], as_of: date) -> pl.DataFrame:
-    """Every version of births and deaths in the log."""
-    frames = [read_rows(partitions, as_of, shard, VITAL, vital=True) for shard in shards]
-    return pl.concat(frames)
+def _vital(partitions: Sequence[Partition], shards: Sequence[int], as_of: date, subjects: pl.Series) -> pl.DataFrame:
+    """Every version in the log of some subjects' births and deaths: one scan, which a night of few subjects keeps
+    small whatever the length of the log."""
+    end = datetime.combine(as_of + timedelta(days=1), time.min)
+    scans = [_vital_scan(p, shards) for p in partitions if (p.recorded_from or date.min) <= as_of]
+    empty = pl.LazyFrame(schema={name: COLUMNS[name] for name in VITAL})
+    rows = pl.concat([empty, *(scan for scan in scans if scan is not None)])
+    wanted = rows.filter(pl.col("recorded_at") < end).join(
+        subjects.to_frame("subject_id").lazy(), on="subject_id", how="semi"
+    )
+    return wanted.with_columns(pl.col("source_key").hash().alias(ROW)).collect()
+
+
+def _vital_scan(partition: Partition, shards: Sequence[int]) -> pl.LazyFrame | None:
+    """The partition's births and deaths, rows in quarantine left out; None where it has none."""
+    files = [path for shard in shards if (path := partition.vital_file(shard)).name in partition.files]
+    if not files:
+        return None
+    sources = [polars_source(path) for path in files]
+    scan = pl.scan_parquet(**{**sources[0], "source": [source["source"] for source in sources]}).select(VITAL)
+    if QUARANTINE not in partition.files:
+        return scan
+    aside = pl.scan_parquet(**polars_source(partition.path / QUARANTINE))
+    return scan.join(aside, on=["subject_id", "source_key", "recorded_at"], how="anti")
 
 
 def _with_birth(rows: pl.DataFrame, vital: pl.DataFrame) -> pl.DataFrame:
@@ -152,26 +172,3 @@ def schema_frame(partition: Partition) -> pd.DataFrame:
 def expected_schema() -> list[str]:
     """The columns that ``schema_frame`` must have."""
     return [f"{column}: {kind if isinstance(kind, pl.DataType) else kind()}" for column, kind in COLUMNS.items()]
-
-
-def volume_departure(partition: Partition, committed: Sequence[Partition]) -> float:
-    """How far a night's rows lie from the same weekday's mean over four weeks, at worst; 1 is what is tolerated.
-
-    0 where there is nothing to compare with: in a base load and in the first two weeks.
-    """
-    if partition.recorded_from is None:
-        return 0.0
-    days: dict[date, int] = {}
-    for part in [*committed, partition]:
-        days.update({date.fromisoformat(day): rows for day, rows in part.days.items()})
-    nights = (partition.recorded_to - partition.recorded_from).days + 1
-    return max(_departure(days, partition.recorded_from + timedelta(days=n)) for n in range(nights))
-
-
-def _departure(days: dict[date, int], day: date) -> float:
-    trailing = [day - timedelta(days=back) for back in range(7, TRAILING_DAYS + 1, 7)]
-    known = [days.get(earlier, 0) for earlier in trailing if earlier >= min(days, default=day)]
-    if len(known) < 2:
-        return 0.0
-    mean = sum(known) / len(known)
-    return abs(days.get(day, 0) - mean) / max(VOLUME_SHARE * mean, VOLUME_SIGMAS * max(mean, 1) ** 0.5)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["warn", "block"]
 
 # A few rows at fault are a hospital's daily life: they are set aside and warned of. More than this share of a kind of
 # record, and more than this many rows, is a fault of the source or of its mapping: the night is blocked.
@@ -13,9 +16,24 @@ CODED_KINDS_LEFT_OUT = ("person", "patients", "visit_occurrence", "admissions", 
 UNMAPPED_WARN = 0.20  # share of a kind's rows without a code of any vocabulary
 UNMAPPED_BLOCK = 0.95  # of all coded rows
 OLDEST_AGE = 130  # years between birth and the recording of it
+TRAILING_DAYS = 28
 VOLUME_SHARE = 0.5  # a day's rows against the mean of the same weekday, trailing four weeks …
 VOLUME_SIGMAS = 4.0  # … or this many standard deviations of a count, for small hospitals
-TRAILING_DAYS = 28
+KIND_SHARE = 0.25  # a kind's rows against what its trailing nights say: never held to less than this …
+KIND_SIGMAS = 6.0  # … nor to less than this many of their own robust standard deviations
+VOLUME_DAYS = 14  # trailing days before a kind has a volume
+EXPECTED_IF_ABSENT = 7.0  # a Poisson count of this mean is 0 once in a thousand nights
+
+RECENT_DAYS = 7  # the nights whose codes are compared with the trailing four weeks before them
+REFERENCE_DAYS = 7  # days those four weeks must hold
+DRIFT_ROWS = 500  # of a kind, on either side: fewer are not judged
+PSI_WARN = 0.20
+CHANCE = 0.001  # probability that a PSI beyond its limit is chance alone
+BIN_ROWS = 10  # a code, or a category, expected less often is counted with the others
+NEW_SHARE = 0.05  # rows of a kind with codes it had not before, beyond what its rare codes let expect
+REGULAR_ROWS = 10  # a code expected this often and now absent has vanished
+SHARE_RISE = 0.10  # of rows without a code of a dictionary, or that the mapping does not know
+CODES_NAMED = 20
 
 STATIC = ("GENDER", "RACE", "ETHNICITY", "SITE")  # vocabularies whose events have no time
 
@@ -110,5 +128,40 @@ ROW_RULES = {
             )
             for name in CODE_SYSTEMS
         ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class AggregateRule:
+    """An expectation on a number: of a kind of record, or of the partition."""
+
+    name: str
+    severity: Severity
+    per: Literal["kind", "partition"]
+    remedy: str
+
+
+FEED = "check whether the source's feed is complete"
+CODING = "ask the source what changed in its coding"
+MAPPING = "extend the concept table, or the mapping to it"
+PLACING = "fill person, key and recorded_at of these rows in the source"
+AGGREGATE_RULES = {
+    rule.name: rule
+    for rule in (
+        AggregateRule("schema", "block", "partition", "extract the day again with this version of Vigil"),
+        AggregateRule("recorded_by_as_of", "block", "partition", "check the source's dates"),
+        AggregateRule("mostly_mapped", "block", "partition", MAPPING),
+        AggregateRule("mostly_placed", "block", "kind", PLACING),
+        AggregateRule("rows_placed", "warn", "kind", PLACING),
+        AggregateRule("unmapped_codes", "warn", "kind", MAPPING),
+        AggregateRule("volume", "warn", "partition", FEED),
+        AggregateRule("volume_of_kind", "warn", "kind", FEED),
+        AggregateRule("kind_present", "warn", "kind", FEED),
+        AggregateRule("code_stability", "warn", "kind", CODING),
+        AggregateRule("codes_new", "warn", "kind", CODING),
+        AggregateRule("codes_vanished", "warn", "kind", CODING),
+        AggregateRule("dictionary_share", "warn", "kind", MAPPING),
+        AggregateRule("mapping_share", "warn", "kind", MAPPING),
     )
 }

@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from ml.evaluation.results import Estimate, MetricSet, TaskResult
+from ml.extraction.log import committed_partition
 from ml.publication.report import write_report
 from ml.publication.report_figures import Edge, dot_whisker, network
 from ml.publication.report_icd import chapter
 from ml.publication.report_inputs import fold_small
 from ml.publication.report_words import comparison
+from ml.quality.verdict import CodeCount, Drift, KindDrift, Verdict, Volume, write_verdict
 from ml.settings import Settings, get_settings
 from tests.ml.publication.invented_night import (
     AS_OF,
@@ -165,6 +167,80 @@ def test_a_night_that_quality_blocked_shows_what_blocked_it(night: Settings) -> 
     make_log(passed=False)
     text = words_of(write_report(AS_OF))
     assert "not before birth condition occurrence block 40 of 182,344" in text
+
+
+def judge_drift(drift: Drift | None) -> None:
+    """Give the night's partition a verdict with some drift."""
+    partition = committed_partition(AS_OF)
+    assert partition is not None
+    write_verdict(partition, Verdict(AS_OF, True, False, 521_687, 0, (), drift))
+
+
+def drifted() -> Drift:
+    days = {str(date(2019, 6, day)): 5_000.0 + day for day in range(2, 30)}
+    labs, rare = Volume("measurement", 1_200, 5_010.0, 1_252.0, False, days), Volume("death", 3, 5.0, 9.0, False, {})
+    new, gone = (CodeCount("LOINC//4548-4", 900),), (CodeCount("SOURCE//<hb>", 640), CodeCount("LOINC//9-9", 7))
+    codes = KindDrift(
+        kind="measurement",
+        rows=30_000,
+        rows_before=140_000,
+        judged=True,
+        psi=0.314,
+        psi_limit=0.2,
+        new_codes=4,
+        new_rows=913,
+        new_limit=0.05,
+        new_named=new,
+        regular_codes=80,
+        vanished_codes=1,
+        vanished_named=gone,
+        unmet=600,
+        unmet_share=0.02,
+        unmet_share_before=0.011,
+        unmapped=0,
+        unmapped_share=0.0,
+        unmapped_share_before=0.0,
+    )
+    few = replace(codes, kind="death", judged=False, psi=None, psi_limit=None, rows=3, new_named=(), vanished_named=())
+    return Drift("2019-06-24", "2019-06-30", 7, 28, (labs, rare), (codes, few))
+
+
+def test_drift_shows_volumes_and_codes_beside_the_trailing_weeks(night: Settings) -> None:
+    make_log()
+    judge_drift(drifted())
+    path = write_report(AS_OF)
+    html, text = path.read_text(), words_of(path)
+    assert "measurement 1,200 3,758 to 6,262 unusual" in text
+    assert "Codes of 2019-06-24 to 2019-06-30 against the 28 days before" in text
+    assert "measurement 0.31 drift 98.0% 98.9% 4 LOINC//4548-4 900 1 SOURCE//" in text
+    assert "Too few rows to judge: death" in text
+    assert "death <11 0 to 14" in text
+    assert "LOINC//9-9" not in text  # seven rows
+    assert "<hb>" not in html
+    assert 'aria-label="Rows of measurement per night over 28 trailing days and this night"' in html
+    assert not re.findall(r"https?://|<script|@import|url\(|src=", html)
+    balance = Balance()
+    balance.feed(html)
+    assert balance.open == []
+
+
+@pytest.mark.parametrize(
+    ("drift", "words"),
+    [
+        (None, "The verdict of this night says nothing of drift."),
+        (Drift(), "A base load has no nights before it"),
+        (
+            replace(drifted(), kinds=(), reference_days=3),
+            "Codes are not compared yet: 3 days lie before the trailing 7",
+        ),
+    ],
+)
+def test_where_nothing_is_compared_the_report_says_why(night: Settings, drift: Drift | None, words: str) -> None:
+    make_log()
+    judge_drift(drift)
+    text = words_of(write_report(AS_OF))
+    assert words in text
+    assert "Stability index" not in text
 
 
 def test_a_database_out_of_reach_leaves_the_rest_of_the_report(

@@ -7,15 +7,20 @@ import logging
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from ml.common.errors import NotFoundError, QualityError, RefusedError
 from ml.extraction import commit_snapshot, extract, load_snapshot
-from ml.extraction.log import pending_partition
+from ml.extraction.log import Partition, committed_partitions, pending_partition, write_committed, write_pending
+from ml.extraction.view import read_rows
 from ml.quality import validate
-from ml.quality.verdict import Verdict
+from ml.quality.frames import VITAL, _vital
+from ml.quality.suites import PARTITION, suite_of
+from ml.quality.verdict import Drift, Verdict
 from ml.settings import Role, Settings, get_settings
 from tests.ml import small_hospital as hospital
+from tests.ml.quality.invented_weeks import KIND, LAST, OTHER, weeks
 from tests.ml.small_hospital import BASE, PEOPLE
 
 NEXT = BASE + timedelta(days=1)
@@ -47,6 +52,9 @@ def test_good_records_pass_and_are_committed(small: Settings) -> None:
     assert {r.subject for r in verdict.results} >= {"person", "condition_occurrence", "ICD10CM", "ATC", "LOINC"}
     assert commit_snapshot(BASE).subjects == PEOPLE
     assert validate(BASE) == verdict  # a committed day keeps its verdict
+    assert verdict.drift == Drift()  # a base load has nothing before it
+    for result in verdict.results:
+        assert result.expectation in (*PARTITION, *suite_of(result.subject).all), result
 
 
 def make_bad_rows() -> None:
@@ -196,6 +204,35 @@ def test_an_unusual_volume_warns(small: Settings) -> None:
     hospital.run(MANY_DRUGS, NEXT, NEXT)
     extract(NEXT)
     assert outcomes(validate(NEXT)) == {("volume", "partition"): ("warn", 201)}
+
+
+def test_an_empty_night_after_full_ones_passes_and_warns(vigil: Settings) -> None:
+    for night in weeks(nights=15)[:-1]:
+        write_committed(night)
+    write_pending(Partition(LAST, LAST, LAST, {}, "kept", 1, "a", rows={KIND: 0, OTHER: 0}))
+    verdict = validate(LAST)
+    assert (verdict.passed, verdict.empty) == (True, True)
+    assert set(outcomes(verdict)) == {
+        ("volume", "partition"),
+        *((name, kind) for name in ("volume_of_kind", "kind_present") for kind in (KIND, OTHER)),
+    }
+
+
+def test_births_and_deaths_read_at_once_are_those_read_shard_by_shard(small: Settings) -> None:
+    hospital.add("person", BASE, person_id=99, gender_concept_id=8507, year_of_birth=1850)  # set aside
+    hospital.add("death", recorded=NEXT, person_id=2, death_date=BASE)
+    hospital.add("person", NEXT, person_id=3, gender_concept_id=8532, year_of_birth=1951)
+    for day in (BASE, NEXT):
+        extract(day)
+        validate(day)
+        commit_snapshot(day)
+    log, shards = committed_partitions(), range(small.shards)
+    whole = pl.concat([read_rows(log, NEXT, shard, VITAL, vital=True) for shard in shards])
+    order = ["subject_id", "recorded_at", "source_key"]
+    for wanted in (whole["subject_id"].unique(), pl.Series("subject_id", [1, 2, 3, 99]), whole["subject_id"].clear()):
+        found = _vital(log, list(shards), NEXT, wanted)
+        assert found.sort(order).equals(whole.filter(pl.col("subject_id").is_in(wanted.to_list())).sort(order))
+    assert 99 not in whole.filter(code="MEDS_BIRTH")["subject_id"]
 
 
 def test_an_empty_night_passes_and_says_so(small: Settings, caplog: pytest.LogCaptureFixture) -> None:
