@@ -5,15 +5,18 @@ champion, computes the disease interconnections and publishes both.
 
 **Stands for** the date of its `data_interval_start` (`as_of`): only rows recorded by the end of that day are seen.
 
-**Safe to clear?** Yes, any task. A committed partition is never rewritten, a publication of the same rows is found
-again, not doubled.
+**Safe to clear?** Yes, any task, at any time. A committed partition is never rewritten, a publication of the same
+rows is found again, not doubled.
 
-**Safe to backfill?** Yes. A backfilled day writes its own release and never moves the current views back.
+**Safe to backfill?** Yes, beside the scheduled night too: `vigil backfill plan`, `run`, `diff`. A backfilled day makes
+its own release, never moves the current views back, and never retrains. See docs/runbooks/backfill.md.
+
+**Two runs of one day?** The one that began later goes on, the other ends red and says so; nothing is to be done.
 
 **When it is red** read the last line of the failed task's log: it names the cause and the remedy.
 `extract`: is the source up, and does it have the columns? `validate`: rows at fault lie in `restricted.quarantine`;
-nothing was committed, so correct the source and clear the task. `publish_*`: another run holds the day, or the audit
-refused the rows; the previous release stays current.
+nothing was committed, so correct the source and clear the task. `publish_*`: the audit refused the rows; the previous
+release stays current.
 
 Without a champion, scoring is skipped with that reason; the snapshot and the interconnections are still published.
 """
@@ -27,8 +30,11 @@ import vigil_defaults as vigil
 from airflow.sdk import TriggerRule, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
 
+from ml.common.claims import turn
 from ml.interconnections import METHOD_NAMES
 from ml.settings import get_settings
+
+EVENT_LOG = "event log"  # written by one night at a time; nights of other days wait for their turn
 
 
 @dag(
@@ -43,19 +49,25 @@ def nightly() -> None:
     def extract() -> dict[str, Any]:
         from ml.extraction import extract
 
-        return vigil.facts(extract(vigil.as_of()))
+        day = vigil.claimed_day()
+        with turn(EVENT_LOG):
+            return vigil.facts(extract(day))
 
     @task
     def validate() -> dict[str, Any]:
         from ml.quality import validate
 
-        return vigil.facts(validate(vigil.as_of()))
+        day = vigil.claimed_day()
+        with turn(EVENT_LOG):
+            return vigil.facts(validate(day))
 
     @task
     def commit_snapshot() -> dict[str, Any]:
         from ml.extraction import commit_snapshot
 
-        return vigil.facts(commit_snapshot(vigil.as_of()))
+        day = vigil.claimed_day()
+        with turn(EVENT_LOG):
+            return vigil.facts(commit_snapshot(day))
 
     @task
     def find_champion() -> dict[str, Any]:
@@ -70,32 +82,32 @@ def nightly() -> None:
     def score(shard: int, model: dict[str, Any]) -> dict[str, Any]:
         from ml.scoring import score_day
 
-        return score_day(vigil.as_of(), shard, Path(model["folder"]), model["version"])
+        return score_day(vigil.claimed_day(), shard, Path(model["folder"]), model["version"])
 
     @task
     def publish_risk_scores() -> dict[str, Any]:
         from ml.publication import publish_risk_scores
 
-        return vigil.facts(publish_risk_scores(vigil.as_of(), vigil.run_id()))
+        return vigil.facts(publish_risk_scores(vigil.as_of(), vigil.run_id(), vigil.claim()))
 
     @task
     def interconnect(method: str) -> str:
         from ml.extraction import load_snapshot
         from ml.interconnections import compute
 
-        return str(compute(method, load_snapshot(vigil.as_of())))
+        return str(compute(method, load_snapshot(vigil.claimed_day())))
 
     @task
     def publish_interconnections() -> dict[str, Any]:
         from ml.publication import publish_interconnections
 
-        return vigil.facts(publish_interconnections(vigil.as_of(), vigil.run_id()))
+        return vigil.facts(publish_interconnections(vigil.as_of(), vigil.run_id(), vigil.claim()))
 
     @task(trigger_rule=TriggerRule.NONE_FAILED)
     def report() -> str:
         from ml.publication.report import write_report
 
-        return str(write_report(vigil.as_of()))
+        return str(write_report(vigil.claimed_day()))
 
     committed = commit_snapshot()
     extract() >> validate() >> committed

@@ -9,6 +9,8 @@ from typing import Any
 
 from airflow.sdk import CronDataIntervalTimetable, ExceptionRetryPolicy, RetryAction, RetryRule, get_current_context
 
+from ml.common.claims import Claim, hold
+from ml.common.errors import ConfigError, RefusedError
 from ml.settings import get_settings
 
 # A wrong setting, bad data, a refusal or an absent thing will not mend itself within minutes; a source may.
@@ -54,8 +56,52 @@ def calendar(cron: str) -> dict[str, Any]:
 
 
 def as_of() -> date:
-    """The day this run stands for: the date of its ``data_interval_start``."""
-    return get_current_context()["data_interval_start"].date()
+    """The day this run stands for: the date of its ``data_interval_start``.
+
+    Raises:
+        ConfigError: the run was triggered without a logical date, so it stands for no day.
+        RefusedError: the day lies after the end of the hospital's calendar, which a backfill by Airflow itself does
+            not heed: the night would commit days whose rows have not come.
+    """
+    start = get_current_context().get("data_interval_start")
+    if start is None:
+        raise ConfigError(
+            "this run has no data interval, so it stands for no day",
+            "trigger it with a logical date, or use 'vigil backfill run'",
+        )
+    end = get_settings().calendar_end
+    if end and start.date() > end:
+        raise RefusedError(f"{start.date()} is after the end of the calendar, {end}", "run an earlier day")
+    day: date = start.date()
+    return day
+
+
+def claim() -> Claim:
+    """This run's claim on its day. Every task that writes asks for it first.
+
+    Raises:
+        RefusedError: another run of the same day began later and is at work.
+    """
+    return hold(_dag_id(), as_of(), run_id(), _is_over)
+
+
+def claimed_day() -> date:
+    """The day this run stands for, claimed.
+
+    Raises:
+        RefusedError: as ``claim``.
+    """
+    return claim().as_of
+
+
+def _dag_id() -> str:
+    return get_current_context()["ti"].dag_id
+
+
+def _is_over(run_id: str) -> bool:
+    """Whether a run of this DAG has ended or was deleted."""
+    at_work = get_current_context()["ti"].get_dr_count(_dag_id(), run_ids=[run_id], states=["queued", "running"])
+    return at_work == 0
 
 
 def facts(result: Any) -> dict[str, Any]:

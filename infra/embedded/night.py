@@ -20,7 +20,7 @@ from ml.common.errors import SourceError
 from ml.settings import get_settings
 
 if TYPE_CHECKING:
-    from infra.embedded.airflow_api import AirflowApi
+    from infra.airflow.api import AirflowApi
 
 NIGHTLY, RETRAINING = "nightly", "retraining"
 HOURS = {NIGHTLY: 2, RETRAINING: 4}  # as the DAGs' schedules
@@ -91,7 +91,7 @@ def _load(command: list[str]) -> list[str]:
 
 
 def _api() -> AirflowApi:
-    from infra.embedded.airflow_api import AirflowApi
+    from infra.airflow.api import AirflowApi
 
     return AirflowApi(get_settings().airflow_url)
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from infra.embedded.airflow_api import AirflowApi
+from infra.airflow.api import AirflowApi
 from ml.common.errors import VigilError
 from ml.common.files import read_json
 

@@ -58,7 +58,8 @@ def risk(
     rows = [(str(place), one.pseudonym, f"{one.risk:.1%}") for place, one in enumerate(risks, 1)]
     caption = (
         f"{header.in_scope:,} of {header.patients:,} patients are in scope. Model {header.model_name} version "
-        f"{header.model_version}, {header.decision_sentence}. Snapshot {header.snapshot_digest[:12]}."
+        f"{header.model_version}, {header.decision_sentence}, scored them on {header.scored_at:%Y-%m-%d %H:%M} UTC. "
+        f"Snapshot {header.snapshot_digest[:12]}."
     )
     title = f"Risk of {outcome.replace('_', ' ')} within {days} days after {header.as_of}"
     _print_table(title, {"": "right", "pseudonym": "left", "risk": "right"}, rows, caption)

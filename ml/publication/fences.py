@@ -9,6 +9,8 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
+from ml.common.claims import Claim
+from ml.common.claims import require_held as require_claim
 from ml.common.db import Connection, connect, fetch
 from ml.common.errors import RefusedError
 from ml.publication.types import Fence, TableName
@@ -18,9 +20,19 @@ SQL = Path(__file__).parent / "sql"
 _HELD = "select token from published.fences where table_name = %s and as_of = %s for share"
 
 
-def acquire(table: TableName, as_of: date, holder: str) -> Fence:
-    """Take the right to publish a table's day away from whoever has it."""
+def acquire(table: TableName, as_of: date, holder: str, claim: Claim | None = None) -> Fence:
+    """Take the right to publish a table's day away from whoever has it.
+
+    Args:
+        claim: of the run on the day, where its pipeline takes claims. A run that lost its day draws no token, so it
+            cannot come after the run that took it.
+
+    Raises:
+        RefusedError: another run has taken the day.
+    """
     with connect(Role.PUBLISH) as connection:
+        if claim is not None:
+            require_claim(connection, claim)
         query = (SQL / "acquire_fence.sql").read_text()
         rows = fetch(connection, query, {"table": table, "as_of": as_of, "holder": holder})
     return Fence(table, as_of, int(rows[0][0]))

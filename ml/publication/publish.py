@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ml.common.claims import Claim
 from ml.common.errors import NotFoundError, RefusedError
 from ml.common.files import read_json
 from ml.extraction import load_snapshot
@@ -23,13 +24,14 @@ from ml.scoring import combine, provenance, score_path
 from ml.settings import get_settings
 
 
-def publish_risk_scores(as_of: date, run_id: str) -> Release:
+def publish_risk_scores(as_of: date, run_id: str, claim: Claim | None = None) -> Release:
     """Publish the champion's scores of a day under pseudonyms. Idempotent.
 
     The decision row behind the champion is read again here, whatever the scoring task believed.
 
     Args:
         run_id: of the orchestrator; kept with the release.
+        claim: of the run on the day, where its pipeline takes claims.
 
     Raises:
         NotFoundError: there is no champion, no snapshot, or a shard was not scored.
@@ -45,7 +47,7 @@ def publish_risk_scores(as_of: date, run_id: str) -> Release:
     constants = {"as_of": as_of, "model_version": model.version, "snapshot_digest": snapshot.digest, **facts}
     rows = _with(scores, constants).append_column("pseudonym", pseudonymise(scores["subject_id"]))
     origin = Origin(as_of, run_id, snapshot.digest, _made_at(files), facts, model.version)
-    return release(RISK_SCORES, rows, origin, {"subjects": pc.count_distinct(scores["subject_id"]).as_py()})
+    return release(RISK_SCORES, rows, origin, {"subjects": pc.count_distinct(scores["subject_id"]).as_py()}, claim)
 
 
 def _champion() -> Champion:
@@ -64,7 +66,7 @@ def _require_made_by(model: Champion, snapshot: Snapshot, files: list[Path]) -> 
         raise RefusedError(f"the scores of version {model.version} were made by other weights", "clear the score tasks")
 
 
-def publish_interconnections(as_of: date, run_id: str) -> Release:
+def publish_interconnections(as_of: date, run_id: str, claim: Claim | None = None) -> Release:
     """Publish the interconnections of a day, every method, without small counts. Idempotent.
 
     Raises:
@@ -78,7 +80,7 @@ def publish_interconnections(as_of: date, run_id: str) -> Release:
     kept, suppressed = suppress_small(found, get_settings().min_cell)
     rows = _with(kept, {"as_of": as_of, "snapshot_digest": snapshot.digest})
     origin = Origin(as_of, run_id, snapshot.digest, _made_at(files), {})
-    return replace(release(INTERCONNECTIONS, rows, origin, {}), suppressed=suppressed)
+    return replace(release(INTERCONNECTIONS, rows, origin, {}, claim), suppressed=suppressed)
 
 
 def _read_matrix(method: str, file: Path, snapshot: Snapshot) -> pa.Table:

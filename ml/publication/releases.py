@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 from psycopg2 import DataError, IntegrityError, sql
 
+from ml.common.claims import Claim
 from ml.common.db import Connection, connect, execute, fetch
 from ml.common.errors import NotFoundError, RefusedError
 from ml.common.files import sha256_bytes
@@ -42,19 +43,26 @@ insert into published.releases (release_id, table_name, as_of, run_id, token, mo
                                 rows_digest)
 values (%s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
+_PUBLISHED = """
+insert into published.publications (token, release_id, run_id)
+select token, %s, holder from published.fences where token = %s on conflict (token) do nothing
+"""
 
 
-def release(table: PublishedTable, rows: pa.Table, origin: Origin, expected: dict[str, int]) -> Release:
+def release(
+    table: PublishedTable, rows: pa.Table, origin: Origin, expected: dict[str, int], claim: Claim | None = None
+) -> Release:
     """Publish rows: a release of their own, current unless a later day is. Idempotent.
 
     Args:
         rows: the table's columns; other columns are not looked at.
         expected: totals that the audit must find, besides the number of rows.
+        claim: of the run on the day, where its pipeline takes claims.
 
     Raises:
-        RefusedError: the audit refuses the rows, or another publication of the day has started since.
+        RefusedError: the audit refuses the rows, or another run or publication of the day has started since.
     """
-    fence = acquire(table.name, origin.as_of, origin.run_id)
+    fence = acquire(table.name, origin.as_of, origin.run_id, claim)
     with connect(Role.PUBLISH) as alive:
         staging.hold(alive, fence)
         for name in staging.drop_orphans():
@@ -128,7 +136,7 @@ def _by_id(connection: Connection, release_id: str) -> Release:
 
 
 def move_pointer(made: Release, fence: Fence, *, backwards: bool = False) -> Release:
-    """Make a release the current one, unless a later day is current.
+    """Make a release its day's answer, and the current one unless a later day is current.
 
     Args:
         backwards: an explicit command may go back to an earlier day.
@@ -144,6 +152,7 @@ def move_pointer(made: Release, fence: Fence, *, backwards: bool = False) -> Rel
                 require_held(connection, fence)
             except RefusedError:
                 raise overtaken(fence) from None
+        execute(connection, _PUBLISHED, (made.release_id, fence.token))
         return _by_id(connection, made.release_id)
 
 

@@ -22,7 +22,10 @@ os.environ.update(
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
         "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__API_AUTH__JWT_SECRET": "of the tests alone, and long enough: " + "0123456789" * 4,
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{_home.name}/airflow.db",
+        "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "http.access=ERROR airflow=WARNING",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": f"{_home.name}/logs",
     }
 )

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ml.common.claims import hold
 from ml.common.db import connect, execute, fetch
 from ml.extraction.log import pending_path, snapshot_path
-from ml.settings import Role, Settings
+from ml.settings import Role, Settings, get_settings
 from tests.ml import small_hospital
 
 if TYPE_CHECKING:
     from airflow.dag_processing.dagbag import DagBag
 
 DAY = small_hospital.BASE
+NEXT = DAY + timedelta(days=1)
 Run = Callable[[str, date], dict[str, set[str]]]
 
 
@@ -29,8 +31,7 @@ def run(dag_bag: DagBag, airflow_database: None, tracked: Settings) -> Run:
         from airflow.models.taskinstance import TaskInstance
         from airflow.utils.session import create_session
 
-        moment = datetime.combine(day + timedelta(days=1), datetime.min.time(), UTC) + timedelta(hours=2)
-        found = dag_bag.dags[dag_id].test(logical_date=moment)
+        found = dag_bag.dags[dag_id].test(logical_date=_moment(day), run_after=_moment(day))
         with create_session() as session:
             query = session.query(TaskInstance).filter_by(dag_id=dag_id, run_id=found.run_id)
             states: dict[str, set[str]] = {}
@@ -39,6 +40,11 @@ def run(dag_bag: DagBag, airflow_database: None, tracked: Settings) -> Run:
         return states
 
     return run_dag
+
+
+def _moment(day: date) -> datetime:
+    """The logical date of a manual run for a day: the end of the day's interval."""
+    return datetime.combine(day + timedelta(days=1), datetime.min.time(), UTC) + timedelta(hours=2)
 
 
 def _releases() -> list[tuple[str, date]]:
@@ -69,9 +75,54 @@ def test_bad_rows_turn_the_night_red_and_nothing_is_committed_or_published(run: 
 
 def test_an_empty_night_is_no_fault(run: Run) -> None:
     run("nightly", DAY)
-    states = run("nightly", DAY + timedelta(days=1))
+    states = run("nightly", NEXT)
     assert states["validate"] == states["commit_snapshot"] == states["publish_interconnections"] == {"success"}
-    assert snapshot_path(DAY + timedelta(days=1)).exists()
+    assert snapshot_path(NEXT).exists()
+
+
+def test_a_backfilled_day_is_published_and_what_is_current_stays(run: Run) -> None:
+    run("nightly", NEXT)
+    states = run("nightly", DAY)
+    assert states["commit_snapshot"] == states["publish_interconnections"] == {"success"}
+    assert snapshot_path(DAY).exists()
+    assert set(_releases()) == {("disease_interconnections", NEXT), ("disease_interconnections", DAY)}
+    with connect(Role.READ) as connection:
+        assert fetch(connection, "select as_of from published.current_releases") == [(NEXT,)]
+
+
+def test_a_day_after_the_calendar_extracts_nothing_whoever_starts_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIGIL_CALENDAR_END", str(DAY))
+    get_settings.cache_clear()
+    states = run("nightly", NEXT)
+    assert states["extract"] == {"failed"}
+    assert states["commit_snapshot"] == {"upstream_failed"}
+    assert not pending_path(NEXT).exists()
+
+
+def test_a_run_whose_day_another_run_has_taken_is_refused_until_that_one_has_ended(run: Run) -> None:
+    own = f"manual__{_moment(DAY).isoformat()}"
+    hold("nightly", DAY, own, lambda _: False)
+    hold("nightly", DAY, "rival", lambda _: False)
+    _rival("running")
+    states = run("nightly", DAY)
+    assert states["extract"] == {"failed"}
+    assert states["commit_snapshot"] == states["publish_interconnections"] == {"upstream_failed"}
+    assert not pending_path(DAY).exists()
+    _rival("failed")
+    assert run("nightly", DAY)["publish_interconnections"] == {"success"}
+
+
+def _rival(state: str) -> None:
+    """Another run of the day, in Airflow's database."""
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        found = session.query(DagRun).filter_by(dag_id="nightly", run_id="rival").one_or_none()
+        if found is None:
+            found = DagRun(dag_id="nightly", run_id="rival", run_type="manual", run_after=_moment(NEXT))
+            session.add(found)
+        found.set_state(state)
 
 
 def test_retraining_without_a_snapshot_is_red_and_trains_nothing(run: Run) -> None:

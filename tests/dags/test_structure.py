@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -85,3 +86,34 @@ def test_a_run_stands_for_one_day_and_runs_alone(dag_bag: DagBag, dag_id: str) -
 @pytest.mark.parametrize("answer", ["safe to clear?", "safe to backfill?", "when it is red"])
 def test_every_dag_says_what_to_do(dag_bag: DagBag, dag_id: str, answer: str) -> None:
     assert answer in (dag_bag.dags[dag_id].doc_md or "").lower()
+
+
+def triggered(dags: Iterable[Any]) -> set[tuple[str, str]]:
+    """Pairs of DAGs of which a run of the first starts a run of the second: by an asset, or by a task that triggers."""
+    found = set()
+    for producer in dags:
+        emitted = {outlet for task in producer.tasks for outlet in task.outlets}
+        for consumer in dags:
+            awaited = consumer.timetable.asset_condition
+            if awaited and emitted & set(awaited.objects):
+                found.add((producer.dag_id, consumer.dag_id))
+        targets = [getattr(task, "trigger_dag_id", None) for task in producer.tasks]
+        found |= {(producer.dag_id, target) for target in targets if target}
+    return found
+
+
+def test_a_backfill_never_retrains_since_no_run_triggers_another(dag_bag: DagBag) -> None:
+    assert triggered(dag_bag.dags.values()) == set()
+    assert not any(task.outlets for task in dag_bag.dags["nightly"].tasks)  # nor does it feed anybody else's DAG
+
+
+def test_a_link_between_two_dags_is_found(dag_bag: DagBag) -> None:
+    from airflow.providers.standard.operators.empty import EmptyOperator
+    from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+    from airflow.sdk import DAG, Asset
+
+    with DAG("producer", schedule=None) as producer:
+        EmptyOperator(task_id="emit", outlets=[Asset("scores")])
+    with DAG("consumer", schedule=[Asset("scores")]) as consumer:
+        TriggerDagRunOperator(task_id="go", trigger_dag_id="third")
+    assert triggered([producer, consumer]) == {("producer", "consumer"), ("consumer", "third")}

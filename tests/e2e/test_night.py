@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import date, timedelta
-from pathlib import Path
-from typing import Any
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as clock
 
 import pytest
 
 from ml.settings import Role, get_settings
+from tests.e2e.deployment import Deployment, deployed
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
@@ -24,47 +21,11 @@ OUTCOMES = {"death", "heart_failure", "stroke", "type_2_diabetes"}
 CANARY = "CANARY7Q4X"
 
 
-@dataclass(frozen=True)
-class Deployment:
-    """A deployment in a directory of its own, driven by the command line alone."""
-
-    home: Path
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """Start ``vigil`` as a user would. A person reviews; a dozen events are enough to judge so few patients."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("VIGIL_", "AIRFLOW"))}
-        ours = {"VIGIL_HOME": str(self.home), "VIGIL_DEMO_PATIENTS": "1000", "VIGIL_GATE_EVENTS": "12"}
-        environment = {**kept, **ours, "VIGIL_REVIEW": "human", "COLUMNS": "200"}
-        command = [sys.executable, "-m", "ml.cli", *words]
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-    def vigil(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run ``vigil`` to its end."""
-        process = self.start(*words)
-        out, err = process.communicate(timeout=1400)
-        return subprocess.CompletedProcess(words, process.returncode, out, err)
-
-    def query(self, role: Role, text: str) -> list[tuple[Any, ...]]:
-        """Rows of a query as a role of the deployment."""
-        from ml.common.db import connect, fetch
-
-        with connect(role) as connection:
-            return fetch(connection, text)
-
-
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    home = tmp_path_factory.mktemp("night") / "vigil"
-    found = Deployment(home)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("VIGIL_") and name != "VIGIL_TEST_DATA"]:
-            patch.delenv(name)
-        patch.setenv("VIGIL_HOME", str(home))
-        get_settings.cache_clear()
+    """A person reviews."""
+    with deployed(tmp_path_factory.mktemp("night") / "vigil", {"VIGIL_REVIEW": "human"}) as found:
         yield found
-        assert found.vigil("stack", "clean", "--yes").returncode == 0
-    get_settings.cache_clear()
-    assert not home.exists()
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +145,60 @@ def test_a_second_night_adds_one_day_changes_no_row_of_the_first_and_leaks_no_va
     )
     assert days == [(day + timedelta(days=1),)]
     assert _places_with_the_canary(deployment) == []
+
+
+def test_of_two_runs_of_a_past_day_at_once_one_is_published_and_the_other_refused(
+    deployment: Deployment, first: subprocess.CompletedProcess[str]
+) -> None:
+    ((newest,),) = deployment.query(Role.READ, "select max(as_of) from published.current_releases")
+    day = newest - timedelta(days=3)
+    where = ("--from", day.isoformat(), "--to", day.isoformat())
+    (planned,) = json.loads(deployment.vigil("backfill", "plan", *where, "--json").stdout)["days"]
+    assert (planned["would_run"], planned["hindrance"]) == (True, None)
+    assert planned["covered_by"] is not None
+    assert planned["releases"]["risk_scores"] == "first release by version 1"
+    current = deployment.query(Role.READ, "select * from published.current_releases order by 1")
+
+    backfill = deployment.start("backfill", "run", *where)
+    assert _wait_for_claim(deployment, day) == f"backfill__{day + timedelta(days=1)}T02:00:00+00:00"
+    state = _run_a_rival(day)
+    out, err = backfill.communicate(timeout=300)
+    assert (backfill.returncode, state) == (1, "success"), out + err
+    assert f"another run of nightly for {day} began later and holds the day (rival)" in out
+
+    answer = deployment.vigil("backfill", "diff", *where, "--json")
+    found = {one["table"]: one for one in json.loads(answer.stdout)["days"]}
+    assert {one["outcome"] for one in found.values()} == {"first"}
+    assert {one["after"]["run_id"] for one in found.values()} == {"rival"}
+    assert found["risk_scores"]["after"]["model_version"] == 1
+    assert found["risk_scores"]["after_made"]["model_name"] == "vigil-risk"
+    assert {part["part"] for part in found["risk_scores"]["parts"]} == OUTCOMES
+    assert deployment.query(Role.READ, "select * from published.current_releases order by 1") == current
+
+
+def _wait_for_claim(deployment: Deployment, day: date) -> str:
+    """The run that holds a day, as soon as one does."""
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        held = deployment.query(Role.READ, "select run_id from runs.claims where as_of = %s", (day,))
+        if held:
+            return str(held[0][0])
+        time.sleep(0.5)
+    return "nobody"
+
+
+def _run_a_rival(day: date) -> str:
+    """Start another run of a day, with a logical date of its own; the state in which it ends."""
+    from infra.airflow.api import AirflowApi
+
+    api = AirflowApi(get_settings().airflow_url)
+    start = datetime.combine(day, clock(2), UTC)
+    api.trigger("nightly", "rival", start + timedelta(hours=10), start, start + timedelta(days=1))
+    deadline = time.monotonic() + 300
+    while (state := str(api.dag_run("nightly", "rival")["state"])) not in ("success", "failed"):
+        assert time.monotonic() < deadline
+        time.sleep(1)
+    return state
 
 
 def _processes(deployment: Deployment) -> list[int]:

@@ -15,8 +15,8 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
+from infra.airflow.api import AirflowApi, AirflowError, ConflictError
 from infra.embedded import cluster_data, launch, postgres, processes, stack, state
-from infra.embedded.airflow_api import AirflowApi, AirflowError, ConflictError
 from infra.embedded.commands import app
 from infra.embedded.errors import StackError
 from infra.embedded.services import Service

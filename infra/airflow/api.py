@@ -1,9 +1,10 @@
-"""What the night needs of Airflow's REST API (v2)."""
+"""What Vigil needs of Airflow's REST API (v2)."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -13,12 +14,42 @@ import httpx
 from ml.common.errors import NotFoundError, VigilError
 
 _PAGE = 100
+_TRIES = 4
 
 
 class AirflowError(VigilError):
     """Airflow cannot be reached, refuses, or has not parsed the DAGs."""
 
     exit_code = 7
+
+
+@dataclass(frozen=True)
+class BackfillRequest:
+    """What is asked of Airflow's backfill.
+
+    Attributes:
+        from_date, to_date: first and last logical date, both included; aware.
+        reprocess: what happens to days that have a run: ``none`` leaves it, ``failed`` and ``completed`` clear it in
+            place.
+        max_active_runs: runs at once, beside those of the schedule: the DAG's own limit does not count them.
+    """
+
+    dag_id: str
+    from_date: datetime
+    to_date: datetime
+    reprocess: str = "none"
+    max_active_runs: int = 1
+
+    def body(self) -> dict[str, Any]:
+        """As the API takes it. Cleared runs take the DAG as it is now."""
+        return {
+            "dag_id": self.dag_id,
+            "from_date": _iso(self.from_date),
+            "to_date": _iso(self.to_date),
+            "reprocess_behavior": self.reprocess,
+            "max_active_runs": self.max_active_runs,
+            "run_on_latest_version": True,
+        }
 
 
 class AirflowApi:
@@ -30,12 +61,15 @@ class AirflowApi:
         url: of the api-server, without ``/api``.
         username: for servers with users.
         password: for servers with users.
+        timeout: seconds to wait for an answer.
     """
 
-    def __init__(self, url: str, username: str | None = None, password: str | None = None) -> None:
+    def __init__(
+        self, url: str, username: str | None = None, password: str | None = None, timeout: float = 30.0
+    ) -> None:
         self.url = url.rstrip("/")
         self._credentials = {"username": username, "password": password} if username else None
-        self._client = httpx.Client(base_url=self.url, timeout=30.0, trust_env=False)
+        self._client = httpx.Client(base_url=self.url, timeout=timeout, trust_env=False)
         self._token: str | None = None
 
     def close(self) -> None:
@@ -124,9 +158,31 @@ class AirflowApi:
         """
         return dict(self._call("GET", f"/dags/{_part(dag_id)}/dagRuns/{_part(run_id)}"))
 
-    def dag_runs(self, dag_id: str) -> list[dict[str, Any]]:
-        """All runs of a DAG, oldest logical date first."""
-        return self._pages(f"/dags/{_part(dag_id)}/dagRuns", "dag_runs", {"order_by": "logical_date"})
+    def dag_runs(
+        self, dag_id: str, since: datetime | None = None, until: datetime | None = None
+    ) -> list[dict[str, Any]]:
+        """Runs of a DAG, oldest logical date first.
+
+        Args:
+            since: first logical date, aware.
+            until: last logical date, aware.
+        """
+        limits = {"logical_date_gte": _iso(since), "logical_date_lte": _iso(until)}
+        params = {"order_by": "logical_date", **{name: value for name, value in limits.items() if value}}
+        return self._pages(f"/dags/{_part(dag_id)}/dagRuns", "dag_runs", params)
+
+    def last_successes(self, dag_id: str, count: int) -> list[dict[str, Any]]:
+        """The runs that ended well last, newest first."""
+        params = {"state": "success", "order_by": "-end_date", "limit": count}
+        return list(self._call("GET", f"/dags/{_part(dag_id)}/dagRuns", params=params)["dag_runs"])
+
+    def is_paused(self, dag_id: str) -> bool:
+        """Whether the scheduler leaves a DAG's runs, backfilled ones included, in the queue."""
+        return bool(self._call("GET", f"/dags/{_part(dag_id)}")["is_paused"])
+
+    def fail(self, dag_id: str, run_id: str) -> None:
+        """End a run that waits in the queue, as failed."""
+        self._call("PATCH", f"/dags/{_part(dag_id)}/dagRuns/{_part(run_id)}", json={"state": "failed"})
 
     def clear(self, dag_id: str, run_id: str, *, only_failed: bool = True) -> None:
         """Let a run's failed tasks (or all) run again, with the DAG as it is now."""
@@ -163,6 +219,39 @@ class AirflowApi:
         lines = self.logs(dag_id, run_id, task_id, first["try_number"], map_index=first["map_index"], lines=400)
         wrong = [line for line in lines if "Error: " in line or "Exception: " in line]
         return (wrong or lines or ["its log is empty"])[-1][:500]
+
+    def backfills(self, dag_id: str) -> list[dict[str, Any]]:
+        """Backfills of a DAG, newest first: ``id``, ``from_date``, ``to_date``, ``is_paused``, ``completed_at``, …."""
+        return self._pages("/backfills", "backfills", {"dag_id": dag_id, "order_by": "-id"})
+
+    def backfill(self, backfill_id: int) -> dict[str, Any]:
+        """One backfill.
+
+        Raises:
+            NotFoundError: there is no such backfill.
+        """
+        return dict(self._call("GET", f"/backfills/{backfill_id}"))
+
+    def would_backfill(self, request: BackfillRequest) -> list[datetime]:
+        """Logical dates that a backfill would run; nothing is created."""
+        found = self._call("POST", "/backfills/dry_run", json=request.body())["backfills"]
+        return [datetime.fromisoformat(one["logical_date"].replace("Z", "+00:00")) for one in found]
+
+    def create_backfill(self, request: BackfillRequest) -> dict[str, Any]:
+        """Create a backfill and its runs.
+
+        Raises:
+            ConflictError: another backfill of the DAG is under way.
+        """
+        return dict(self._call("POST", "/backfills", json=request.body()))
+
+    def cancel_backfill(self, backfill_id: int) -> dict[str, Any]:
+        """Start no more runs of a backfill: the queued ones fail, the running ones go on to their end.
+
+        Raises:
+            ConflictError: it is over already.
+        """
+        return dict(self._call("PUT", f"/backfills/{backfill_id}/cancel"))
 
     def pools(self) -> dict[str, int]:
         """Slots of each pool."""
@@ -206,12 +295,18 @@ class AirflowApi:
         return self._token
 
     def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        try:
-            return self._client.request(method, path, **arguments)
-        except httpx.HTTPError as error:
-            raise AirflowError(
-                f"Airflow at {self.url} does not answer ({type(error).__name__})", "see 'vigil stack status'"
-            ) from None
+        """A call; a question that a busy server does not answer in time is asked again."""
+        tries = _TRIES if method == "GET" else 1
+        while True:
+            tries -= 1
+            try:
+                return self._client.request(method, path, **arguments)
+            except httpx.HTTPError as error:
+                if tries and isinstance(error, httpx.ReadTimeout):
+                    continue
+                raise AirflowError(
+                    f"Airflow at {self.url} does not answer ({type(error).__name__})", "see 'vigil stack status'"
+                ) from None
 
 
 class ConflictError(AirflowError):
