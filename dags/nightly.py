@@ -49,25 +49,22 @@ def nightly() -> None:
     def extract() -> dict[str, Any]:
         from ml.extraction import extract
 
-        day = vigil.claimed_day()
-        with turn(EVENT_LOG):
-            return vigil.facts(extract(day))
+        with turn(EVENT_LOG):  # the claim is asked after the wait: the day may have gone to another run meanwhile
+            return vigil.facts(extract(vigil.claimed_day()))
 
     @task
     def validate() -> dict[str, Any]:
         from ml.quality import validate
 
-        day = vigil.claimed_day()
         with turn(EVENT_LOG):
-            return vigil.facts(validate(day))
+            return vigil.facts(validate(vigil.claimed_day()))
 
     @task
     def commit_snapshot() -> dict[str, Any]:
         from ml.extraction import commit_snapshot
 
-        day = vigil.claimed_day()
         with turn(EVENT_LOG):
-            return vigil.facts(commit_snapshot(day))
+            return vigil.facts(commit_snapshot(vigil.claimed_day()))
 
     @task
     def find_champion() -> dict[str, Any]:

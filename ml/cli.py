@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from infra.airflow.commands import app as backfill
 from infra.embedded.commands import app as stack
 from infra.embedded.night import night
 from infra.postgres.commands import app as database
@@ -36,7 +37,7 @@ app.add_typer(show, name="show", help="Read what is published.")
 app.add_typer(review, name="review", help="Decide on the models that wait.")
 app.add_typer(model, name="model", help="The model in use.")
 app.add_typer(publish, name="publish", help="Move what is current.")
-app.add_typer(load, name="load", help="Bring CSV exports into Postgres.")
+app.add_typer(load, name="load", help="Bring CSV exports and MEDS datasets into Postgres.")
 app.command("reconcile")(reconcile)
 app.command("erase")(erase)
 app.add_typer(demo, name="demo", help="The demo hospital.")
@@ -46,6 +47,7 @@ app.add_typer(sequences, name="sequences", help="Vocabulary and token stores.")
 app.add_typer(training, name="train", help="Pretraining and fine-tuning.")
 app.add_typer(evaluation, name="evaluate", help="A model against its baselines.")
 app.add_typer(interconnections, name="interconnections", help="Which diagnoses go together, which comes after which.")
+app.add_typer(backfill, name="backfill", help="Past nights again: plan, run, diff.")
 app.add_typer(stack, name="stack", help="The embedded stack: Postgres, MLflow and Airflow on this machine.")
 app.add_typer(database, name="db", help="Roles and migrations of Vigil's databases.")
 

@@ -44,7 +44,9 @@ class Settings(BaseSettings):
     embedded: bool = Field(False, description="true on the one-machine stack; allows review by policy")
 
     hospital: str = Field("demo", description="name of the hospital, shown to people")
-    source: str = Field("omop", description="the EHR schema: a folder of ml/sources")
+    source: str = Field(
+        "omop", description="the EHR schema: a folder of ml/sources, or the dotted path of a package of your own"
+    )
     source_schema: str = Field("ehr", description="Postgres schema of the EHR tables")
 
     load_dsn: SecretStr | None = None

@@ -197,7 +197,7 @@ def follow(api: AirflowApi, days: Sequence[date], console: Console, every: float
     """Show the runs of some days until all have ended; how they ended.
 
     Raises:
-        BackfillFailedError: at least one ended red; the others ran all the same.
+        BackfillFailedError: at least one ended red, or has no run; the others ran all the same.
     """
     live = Live(console=console, refresh_per_second=2) if console.is_terminal else nullcontext()
     shown: set[date] = set()
@@ -211,6 +211,12 @@ def follow(api: AirflowApi, days: Sequence[date], console: Console, every: float
             if all(run.state in _ENDED for run in found):
                 break
             time.sleep(every)
+    missing = sorted(set(days) - {run.as_of for run in found})
+    if missing:  # no run, no end: silence is not success
+        raise BackfillFailedError(
+            f"{len(missing)} of {len(days)} days have no run, the first {missing[0]}",
+            "see in Airflow why it was not created or who deleted it, then run these days again",
+        )
     red = [run for run in found if run.state == "failed"]
     if red:
         raise _failure(look(api, [run.as_of for run in red], reasons=True), len(found), console)

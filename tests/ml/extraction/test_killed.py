@@ -21,7 +21,7 @@ from tests.ml import small_hospital as hospital
 from tests.ml.small_hospital import BASE
 
 DAYS = [BASE, BASE + timedelta(days=1)]
-HOSPITALS = 5  # logs that are begun; each of their nights is killed twice
+HOSPITALS = 3  # logs that are begun; each of their nights is killed twice
 processes = multiprocessing.get_context("forkserver")  # quick, and no thread of this process is copied
 processes.set_forkserver_preload(["ml.extraction.night", "ml.extraction.stream", "tests.ml.small_hospital"])
 
@@ -88,7 +88,7 @@ def test_killed_at_random_points_a_night_ends_with_the_same_digest(
             assert committed is not None
             assert attempts(day) == [committed.path], "what the dead left is cleared away"
     assert died_at_work >= HOSPITALS, "too few died at work to say anything"
-    assert left_behind >= 3, "none died half-way"
+    assert left_behind >= 2, "none died half-way"
 
 
 def _put_data(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:

@@ -149,7 +149,7 @@ def _night(data: Path, today: date, patch: pytest.MonkeyPatch, judge: Callable[[
 
 
 usual = settings(
-    max_examples=8,
+    max_examples=4,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -166,7 +166,8 @@ def test_a_past_day_is_what_it_was_whatever_nights_were_run_since(
 
 
 @pytest.mark.slow
-@settings(usual, max_examples=60)
+@pytest.mark.timeout(3000)
+@settings(usual, max_examples=20)
 @given(history=histories)
 def test_a_past_day_is_what_it_was_with_rows_set_aside_by_quality(
     small: Settings, tmp_path: Path, history: list[Day]
