@@ -23,6 +23,7 @@ Without a champion, scoring is skipped with that reason; the snapshot and the in
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ def nightly() -> None:
         from ml.quality import validate
 
         with turn(EVENT_LOG):
-            return vigil.facts(validate(vigil.claimed_day()))
+            verdict = validate(vigil.claimed_day())
+        return vigil.facts(replace(verdict, drift=None))  # codes and their days stay in verdict.json
 
     @task
     def commit_snapshot() -> dict[str, Any]:

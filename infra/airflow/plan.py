@@ -114,7 +114,9 @@ def make_plan(api: AirflowApi, first: date, last: date, reprocess: str = "none")
     """
     asked = request(first, last, reprocess)
     would = {one.date() for one in api.would_backfill(asked)} if first < datetime.now(UTC).date() else set()
-    known = {day_of(run): str(run["state"]) for run in api.dag_runs(DAG, asked.from_date, asked.to_date)}
+    runs = api.dag_runs(DAG, asked.from_date, asked.to_date)
+    # A run that was triggered by hand has another logical date: Airflow does not take it for the day's run.
+    known = {day_of(run): str(run["state"]) for run in runs if run["logical_date"] == run["data_interval_start"]}
     days = [first + timedelta(days=k) for k in range((last - first).days + 1)]
     log, source = _Log(days), SourceDays(days)
     champion = _champion()

@@ -176,6 +176,12 @@ def test_days_that_have_a_run_are_left_or_run_again_as_asked(api: AirflowApi) ->
     assert [(run.run_id, run.state) for run in look(api, plan.to_run)] == [(run_id, "queued") for run_id in before]
 
 
+def test_a_run_triggered_by_hand_is_not_taken_for_the_run_of_its_day(api: AirflowApi) -> None:
+    api.trigger(DAG, "by-hand", datetime(2024, 1, 31, 12, tzinfo=UTC))  # stands for the interval that ended before
+    plan = make_plan(api, day(-1), NIGHT)
+    assert [(one.run, one.would_run) for one in plan.days] == [(None, True), (None, True)]
+
+
 def test_days_that_must_be_extracted_run_one_after_the_other(api: AirflowApi, vg: Callable[..., Result]) -> None:
     with pytest.raises(RefusedError, match="2 days from 2024-02-01 on must be extracted"):
         vg("run", *between(NIGHT, day(2)), "--max-active", "2", "--dry-run")
