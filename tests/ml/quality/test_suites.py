@@ -21,7 +21,9 @@ from ml.quality.frames import codes_frame, events_frame
 from ml.quality.rules import AGGREGATE_RULES, CODED_KINDS_LEFT_OUT, ROW_RULES
 from ml.quality.suites import PARTITION, SUITES, every_expectation, suite_of
 from ml.settings import get_settings
-from ml.sources import mimic_iv, omop
+from ml.sources.meds import MEDS
+from ml.sources.mimic_iv import MIMIC_IV
+from ml.sources.omop import OMOP
 from tests.ml.quality.invented_weeks import KIND, LAST, OTHER, USUAL, weeks
 from tests.ml.quality.test_expectations import good_piece
 
@@ -144,9 +146,8 @@ def test_every_mutation_is_of_an_expectation() -> None:
 
 
 def test_every_kind_of_every_source_has_its_suite() -> None:
-    folders = [Path(str(source.__path__[0])) for source in (omop, mimic_iv)]
-    kinds = {path.stem for folder in folders for path in folder.glob("*.sql")} - {"ddl", "keys"}
-    assert kinds == set(SUITES)
+    assert {*OMOP.kinds, *MIMIC_IV.kinds} == set(SUITES)
+    assert set(suite_of(*MEDS.kinds).all) >= set(ROW_RULES), "its one kind has every sort of record in it"
     for suite in SUITES.values():
         assert set(suite.all) <= set(every_expectation()) - set(PARTITION)
     listed = {name for suite in SUITES.values() for name in suite.all}
