@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 
 from infra.airflow.api import AirflowApi, AirflowError, ConflictError
-from infra.airflow.plan import DAG, Plan, day_of, moment, request
+from infra.airflow.plan import DAG, Plan, day_of, days_between, moment, request
 from infra.embedded.watch import GLYPHS, fold
 from ml.common.errors import NotFoundError, RefusedError
 
@@ -104,10 +104,7 @@ def check(api: AirflowApi, plan: Plan, max_active: int) -> None:
     Raises:
         RefusedError, ConflictError: see ``start``.
     """
-    if any(not one.over for one in all_backfills(api)):
-        raise ConflictError(
-            f"another backfill of {DAG} is under way", f"follow it with '{FOLLOW}', or 'vigil backfill cancel' it"
-        )
+    _wait_for_the_last(api)
     bad = [day for day in plan.days if day.hindrance]
     if bad:
         raise RefusedError(
@@ -130,6 +127,22 @@ def check(api: AirflowApi, plan: Plan, max_active: int) -> None:
             f"the DAG {DAG} is paused: its backfill would wait in the queue",
             "unpause it in Airflow, or give --unpause; its schedule then runs too",
         )
+
+
+def _wait_for_the_last(api: AirflowApi, patience: float = 90.0) -> None:
+    """Wait for a backfill whose runs have ended all: the scheduler takes half a minute to call it over.
+
+    Raises:
+        ConflictError: a backfill is under way.
+    """
+    deadline = time.monotonic() + patience
+    while under_way := next((one for one in all_backfills(api) if not one.over), None):
+        ended = all(run.state in _ENDED for run in look(api, days_between(under_way.first, under_way.last)))
+        if not ended or time.monotonic() > deadline:
+            raise ConflictError(
+                f"another backfill of {DAG} is under way", f"follow it with '{FOLLOW}', or 'vigil backfill cancel' it"
+            )
+        time.sleep(1.0)
 
 
 def stranded(api: AirflowApi, first: date, last: date) -> list[str]:

@@ -177,12 +177,10 @@ def _start_of_newest(first: date, last: date) -> datetime:
 
 
 def _days(first: date, last: date) -> list[date]:
-    from datetime import timedelta
-
-    from infra.airflow.plan import request
+    from infra.airflow.plan import days_between, request
 
     request(first, last)  # refuses the wrong way round
-    return [first + timedelta(days=k) for k in range((last - first).days + 1)]
+    return days_between(first, last)
 
 
 def _count(days: list[date]) -> str:
@@ -192,8 +190,11 @@ def _count(days: list[date]) -> str:
 def _cost(plan: Plan) -> str:
     if plan.seconds is None:
         return "no night was measured yet, so the time is unknown"
-    minutes = f"{plan.seconds / 60:.0f} min" if plan.seconds >= 120 else f"{plan.seconds:.0f} s"
-    return f"about {minutes} one by one ({plan.seconds_per_day:.0f} s a day, median of {plan.nights_measured} nights)"
+    total = f"{plan.seconds / 60:.0f} min" if plan.seconds >= 120 else f"{plan.seconds:.0f} s"
+    if plan.base_load:
+        return f"at most {total} one by one ({plan.seconds_per_day:.0f} s a day, as the night of the base load took)"
+    nights = "1 night" if plan.nights_measured == 1 else f"{plan.nights_measured} nights"
+    return f"about {total} one by one ({plan.seconds_per_day:.0f} s a day, median of {nights})"
 
 
 def _show_plan(plan: Plan) -> None:

@@ -66,6 +66,7 @@ class Plan:
         champion: version of the model that would score; None without one.
         seconds_per_day: median of the nights measured; None where none was.
         nights_measured: successful nights behind it.
+        base_load: only the night of the base load was measured, which does more than a night does.
         untouched: what stays as it is, in sentences.
     """
 
@@ -76,6 +77,7 @@ class Plan:
     days: tuple[DayPlan, ...]
     seconds_per_day: float | None
     nights_measured: int
+    base_load: bool
     untouched: tuple[str, ...]
 
     @property
@@ -117,15 +119,20 @@ def make_plan(api: AirflowApi, first: date, last: date, reprocess: str = "none")
     runs = api.dag_runs(DAG, asked.from_date, asked.to_date)
     # A run that was triggered by hand has another logical date: Airflow does not take it for the day's run.
     known = {day_of(run): str(run["state"]) for run in runs if run["logical_date"] == run["data_interval_start"]}
-    days = [first + timedelta(days=k) for k in range((last - first).days + 1)]
+    days = days_between(first, last)
     log, source = _Log(days), SourceDays(days)
     champion = _champion()
     published = answers(first, last)
     planned = tuple(_plan_day(day, day in would, known.get(day), log, source, published, champion) for day in days)
     to_run = [day.as_of for day in planned if day.would_run]
-    seconds, measured = _seconds_per_night(api, log)
+    seconds, measured, base_load = _seconds_per_night(api, log)
     untouched = _untouched(log, champion, max(to_run, default=last))
-    return Plan(first, last, reprocess, champion, planned, seconds, measured, untouched)
+    return Plan(first, last, reprocess, champion, planned, seconds, measured, base_load, untouched)
+
+
+def days_between(first: date, last: date) -> list[date]:
+    """Every day from ``first`` to ``last``, both included."""
+    return [first + timedelta(days=k) for k in range((last - first).days + 1)]
 
 
 def day_of(run: dict[str, Any]) -> date:
@@ -263,10 +270,10 @@ def _untouched(log: _Log, champion: int | None, last: date) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _seconds_per_night(api: AirflowApi, log: _Log) -> tuple[float | None, int]:
-    """Median duration of the newest successful nights, and their number. The base load is no measure for a day."""
+def _seconds_per_night(api: AirflowApi, log: _Log) -> tuple[float | None, int, bool]:
+    """Median duration of the newest successful nights, their number, and whether it is the base load's alone."""
     base = log.partitions[0].as_of if log.partitions else None
     newest = [run for run in api.last_successes(DAG, _MEASURED) if run["start_date"] and run["end_date"]]
-    usual = [run for run in newest if day_of(run) != base] or newest
-    seconds = [(moment(run["end_date"]) - moment(run["start_date"])).total_seconds() for run in usual]
-    return (median(seconds) if seconds else None), len(seconds)
+    usual = [run for run in newest if day_of(run) != base]
+    seconds = [(moment(run["end_date"]) - moment(run["start_date"])).total_seconds() for run in usual or newest]
+    return (median(seconds) if seconds else None), len(seconds), bool(newest and not usual)

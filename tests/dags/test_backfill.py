@@ -101,8 +101,8 @@ def create(api: AirflowApi, first: date, last: date, reprocess: str = "none") ->
     return plan
 
 
-def end(state: str, *days: date) -> None:
-    """Let the runs of some days end, and their backfill if none is left."""
+def end(state: str, *days: date, over: bool = True) -> None:
+    """Let the runs of some days end, and their backfill if none is left and it shall be over."""
     from airflow.models.backfill import Backfill
     from airflow.models.dagrun import DagRun
     from airflow.utils.session import create_session
@@ -114,7 +114,7 @@ def end(state: str, *days: date) -> None:
                 run.state = state  # which sets the times too
                 run.start_date, run.end_date = began, began + timedelta(seconds=40)
         session.flush()
-        if not session.query(DagRun).filter(DagRun.state.in_(["queued", "running"])).count():
+        if over and not session.query(DagRun).filter(DagRun.state.in_(["queued", "running"])).count():
             session.query(Backfill).update({"completed_at": began})
 
 
@@ -170,10 +170,19 @@ def test_days_that_have_a_run_are_left_or_run_again_as_asked(api: AirflowApi) ->
     assert make_plan(api, day(-2), NIGHT, "failed").to_run == [NIGHT]
     plan = make_plan(api, day(-2), NIGHT, "completed")
     assert plan.to_run == [day(-2), day(-1), NIGHT]
-    assert plan.seconds == 3 * 40
+    assert (plan.seconds, plan.nights_measured, plan.base_load) == (3 * 40, 2, False)
     before = [run.run_id for run in look(api, plan.to_run)]
     create(api, day(-2), NIGHT, "completed")
     assert [(run.run_id, run.state) for run in look(api, plan.to_run)] == [(run_id, "queued") for run_id in before]
+
+
+def test_the_base_load_is_a_measure_only_while_there_is_no_other(api: AirflowApi) -> None:
+    create(api, NIGHT, NIGHT)
+    end("success", NIGHT)
+    assert [(p.base_load, p.nights_measured) for p in [make_plan(api, day(-1), day(-1))]] == [(True, 1)]
+    create(api, day(-1), day(-1))
+    end("success", day(-1))
+    assert [(p.base_load, p.nights_measured) for p in [make_plan(api, day(-2), day(-2))]] == [(False, 1)]
 
 
 def test_a_run_triggered_by_hand_is_not_taken_for_the_run_of_its_day(api: AirflowApi) -> None:
@@ -199,6 +208,17 @@ def test_a_second_backfill_is_refused_while_one_is_under_way(api: AirflowApi) ->
     create(api, NIGHT, NIGHT)
     with pytest.raises(ConflictError, match="another backfill of nightly is under way: follow it"):
         create(api, day(-1), day(-1))
+
+
+def test_a_backfill_that_airflow_has_not_yet_called_over_is_waited_for(
+    api: AirflowApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(api, NIGHT, NIGHT)
+    end("success", NIGHT, over=False)
+    assert not all_backfills(api)[0].over
+    monkeypatch.setattr("infra.airflow.backfill.time.sleep", lambda _: end("success"))
+    create(api, day(-1), day(-1))
+    assert [one.over for one in all_backfills(api)] == [False, True]
 
 
 def test_a_cancelled_backfill_is_said_so_and_what_was_cleared_afterwards_is_freed(

@@ -33,7 +33,13 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         yield found
 
 
+@pytest.fixture(scope="module")
+def night(deployment: Deployment) -> date:
+    return _night(deployment)
+
+
 def _night(deployment: Deployment) -> date:
+    """The day of the only night that has run."""
     ((day,),) = deployment.query(Role.READ, "select min(as_of) from published.releases")
     assert isinstance(day, date)
     return day
@@ -54,13 +60,13 @@ def _committed(deployment: Deployment) -> dict[str, str]:
     return {str(file): sha256_file(file) for file in files}
 
 
-def test_a_fortnight_is_planned_run_and_compared(deployment: Deployment) -> None:
+def test_a_fortnight_is_planned_run_and_compared(deployment: Deployment, night: date) -> None:
     from ml.extraction import load_snapshot, read_view
 
-    night = _night(deployment)
     first, last = night - timedelta(days=7), night + timedelta(days=7)
     where = ("--from", str(first), "--to", str(last))
     base = _committed(deployment)
+    assert base
 
     planned = _ask(deployment, "plan", *where)
     assert [day["as_of"] for day in planned if not day["would_run"]] == [str(night)]
@@ -87,11 +93,11 @@ def test_a_fortnight_is_planned_run_and_compared(deployment: Deployment) -> None
     assert {file: digest for file, digest in _committed(deployment).items() if file in base} == base
 
 
-def test_what_a_rerun_changed_is_shown_and_nothing_else_moves(deployment: Deployment) -> None:
+def test_what_a_rerun_changed_is_shown_and_nothing_else_moves(deployment: Deployment, night: date) -> None:
     from infra.embedded.environment import update
 
-    night = _night(deployment)
     where = ("--from", str(night - timedelta(days=2)), "--to", str(night - timedelta(days=1)))
+    assert deployment.vigil("backfill", "run", *where).returncode in (0, 5)  # 5: they were run by the test above
     current = deployment.query(Role.READ, "select * from published.current_releases order by 1")
     files = _committed(deployment)
     update(deployment.home, {"VIGIL_MIN_CELL": "30"})
