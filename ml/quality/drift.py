@@ -157,8 +157,10 @@ def _regular(codes: pl.DataFrame, recent: Sequence[Partition], before: Sequence[
 
 
 def _named(codes: pl.DataFrame, side: str) -> tuple[CodeCount, ...]:
-    """The most frequent by name, none that fewer rows have than may be shown."""
-    shown = codes.filter(pl.col(side) >= get_settings().min_cell)
+    """The most frequent by name: none that fewer rows have than may be shown, and none of the source's own words, which
+    may say anything."""
+    own_words = pl.col("code").str.starts_with(f"{UNMET}//")
+    shown = codes.filter((pl.col(side) >= get_settings().min_cell) & ~own_words)
     ordered = shown.sort(side, "code", descending=[True, False]).head(CODES_NAMED)
     return tuple(CodeCount(code, rows) for code, rows in ordered.select("code", side).iter_rows())
 

@@ -103,9 +103,10 @@ def _say_drift(drift: Drift) -> None:
             "code drift is not judged yet: %s of %s days before the trailing week", drift.reference_days, REFERENCE_DAYS
         )
     for kind in drift.kinds:
-        for what, codes in (("new", kind.new_named), ("vanished", kind.vanished_named)):
-            if codes:
-                log.info("codes of %s that are %s: %s", kind.kind, what, ", ".join(code.code for code in codes))
+        if kind.new_codes or kind.vanished_codes:
+            log.info(
+                "codes of %s: %s new, %s vanished; see verdict.json", kind.kind, kind.new_codes, kind.vanished_codes
+            )
 
 
 def _sentence(result: Result) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from ml.common.files import sha256_file
 from ml.common.progress import Progress
 from ml.sources.loading.load import Loader
 from ml.sources.loading.meds_codes import normalise
-from ml.sources.loading.meds_rows import COLUMNS, Layout, convert, layout
+from ml.sources.loading.meds_rows import COLUMNS, OPTIONAL, Layout, convert, layout
 from ml.sources.loading.session import FileReport, LoadSession
 from ml.sources.meds import MEDS
 
@@ -87,17 +86,17 @@ def _fill(
     session: LoadSession, files: Mapping[str, Path], columns: Mapping[str, str], shift_days: int
 ) -> tuple[str, list[str]]:
     data = {name: path for name, path in files.items() if name != CODES}
-    found = _common_layout(data, columns)
+    layouts, found = _layouts(data, columns)
     session.create_staging(EVENTS, {**COLUMNS, "line": "bigint"})
     first_lines: dict[int, FileReport] = {}
     line = 1
     progress = Progress("load", sum(pq.read_metadata(path).num_rows for path in data.values()))
     for name, path in data.items():
-        report = FileReport(name, EVENTS, ignored_columns=found.ignored)
+        report = FileReport(name, EVENTS, ignored_columns=layouts[name].ignored)
         session.reports.append(report)
         first_lines[line] = report
         for batch in _batches(path):
-            rows = convert(found, batch, line, shift_days)
+            rows = convert(layouts[name], batch, line, shift_days)
             session.copy(session.staging(EVENTS), rows.good.columns, rows.good)
             session.reject(report, _in_file(rows.rejected, line - 1 - report.read))
             report.read += batch.height
@@ -113,13 +112,19 @@ def _fill(
     return ("kept" if "recorded_at" in found.ours else "assumed"), _notes(session, found, shift_days)
 
 
-def _common_layout(files: Mapping[str, Path], columns: Mapping[str, str]) -> Layout:
+def _layouts(files: Mapping[str, Path], columns: Mapping[str, str]) -> tuple[dict[str, Layout], Layout]:
+    """The layout of each file, and that of all together.
+
+    Raises:
+        SourceError: files differ in a column that must be in all of them or in none.
+    """
     layouts = {name: layout(pq.read_schema(path).names, columns) for name, path in files.items()}
-    first = next(iter(layouts.values()))
+    together = {ours: theirs for found in layouts.values() for ours, theirs in found.ours.items()}
     for name, found in layouts.items():
-        if found.ours != first.ours:
-            raise SourceError(f"{name} has other columns than the files before it", "export the dataset again")
-    return replace(first, ignored=tuple(sorted({column for found in layouts.values() for column in found.ignored})))
+        if any(ours not in OPTIONAL and found.ours.get(ours) != theirs for ours, theirs in together.items()):
+            raise SourceError(f"{name} has other columns than the other files", "export the dataset again")
+    ignored = sorted({column for found in layouts.values() for column in found.ignored})
+    return layouts, Layout({name: together[name] for name in COLUMNS if name in together}, tuple(ignored))
 
 
 def _batches(path: Path) -> Iterator[pl.DataFrame]:

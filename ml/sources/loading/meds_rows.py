@@ -29,6 +29,11 @@ POLARS: dict[str, type[pl.DataType] | pl.DataType] = {
     "text": pl.String,
 }
 REQUIRED = ("subject_id", "time", "code")
+OPTIONAL = (
+    "numeric_value",
+    "text_value",
+    "visit_id",
+)  # the standard lets a file without values leave their columns out
 FILLED = ("subject_id", "code", "recorded_at", "source_key")  # where the dataset has them, each row must
 # Names that other makers of MEDS datasets use.
 ALIASES = {

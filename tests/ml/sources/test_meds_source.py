@@ -175,10 +175,20 @@ def test_what_is_no_dataset_is_refused(meds: Settings, tmp_path: Path, files: di
 
 def test_files_of_different_columns_are_refused_and_nothing_is_loaded(meds: Settings, tmp_path: Path) -> None:
     write(tmp_path, STANDARD, "data/0.parquet")
-    write(tmp_path, pl.DataFrame(STANDARD).drop("text_value"), "data/1.parquet")
-    with pytest.raises(SourceError, match=r"data/1\.parquet has other columns"):
+    late = pl.DataFrame(STANDARD).with_columns(recorded_at=pl.lit(datetime(2020, 1, 1)))
+    write(tmp_path, late, "data/1.parquet")
+    with pytest.raises(SourceError, match=r"data/0\.parquet has other columns"):
         load_meds(tmp_path)
     assert hospital.ask(Role.LOAD, "select to_regclass('ehr.meds_events')") == [(None,)]
+
+
+def test_a_file_without_values_may_leave_their_columns_out(meds: Settings, tmp_path: Path) -> None:
+    write(tmp_path, {**STANDARD, "numeric_value": [1.5] * len(STANDARD["code"])}, "data/0.parquet")
+    write(tmp_path, {name: STANDARD[name] for name in ("subject_id", "time", "code")}, "data/1.parquet")
+    count = len(STANDARD["code"])
+    assert [file["loaded"] for file in load_meds(tmp_path).files] == [count, count]
+    values = hospital.ask(Role.LOAD, "select count(*), count(numeric_value) from ehr.meds_events")
+    assert values == [(2 * count, count)]
 
 
 def test_the_same_dataset_is_loaded_once_and_with_other_options_only_when_told_to(
