@@ -154,6 +154,7 @@ def _erase_from(partition: Partition, subject_id: int) -> None:
     gone = _rows_of(partition, subject_id)
     if gone.is_empty():  # done by an earlier try
         return
+    gone = _with_kinds(gone, partition)
     shard = _shard_of(partition, subject_id)
     renewed = replace(partition, attempt=secrets.token_hex(4))
     files: dict[str, FileRecord] = {}
@@ -191,7 +192,7 @@ def _copy_without(old: Partition, new: Partition, name: str, subject_id: int) ->
 
 
 def _fewer_codes(old: Partition, new: Partition, gone: pl.DataFrame) -> FileRecord:
-    kinds = gone.filter(~pl.col("removed")).select(_kind(), "code").group_by("kind", "code").len("gone")
+    kinds = gone.filter(~pl.col("removed")).group_by("kind", "code").len("gone")
     codes = pl.read_parquet(**polars_source(old.path / CODES)).join(kinds, on=["kind", "code"], how="left")
     left = codes.with_columns(rows=pl.col("rows") - pl.col("gone").fill_null(0).cast(pl.Int64)).drop("gone")
     return _write(new, CODES, left.filter(pl.col("rows") > 0))
@@ -203,13 +204,13 @@ def _fewer_keys(old: Partition, new: Partition, subject_id: int) -> FileRecord:
 
 
 def _fewer_counts(partition: Partition, files: dict[str, FileRecord], gone: pl.DataFrame) -> Partition:
-    """The manifest without the subject's rows. Kinds are told by the keys, as codes.parquet's are."""
+    """The manifest without the subject's rows."""
     live = gone.filter(~pl.col("removed"))
     vocabularies = Counter(live["code"].str.split("//").list.first().to_list())
     return replace(
         partition,
         files=files,
-        rows=_less(partition.rows, Counter(gone.select(_kind())["kind"].to_list())),
+        rows=_less(partition.rows, Counter(gone["kind"].to_list())),
         vocabularies={name: rows for name, rows in _less(partition.vocabularies, vocabularies).items() if rows},
         removed=partition.removed - int(gone["removed"].sum()),
         days=_less(partition.days, Counter(map(str, gone["recorded_at"].dt.date().to_list()))),
@@ -221,8 +222,25 @@ def _less(counts: dict[str, int], gone: Counter[str]) -> dict[str, int]:
     return {name: max(count - gone[name], 0) for name, count in counts.items()}
 
 
-def _kind() -> pl.Expr:
-    return pl.col("source_key").str.extract(r"^([^/]*)/").fill_null("unknown").alias("kind")
+def _with_kinds(rows: pl.DataFrame, partition: Partition) -> pl.DataFrame:
+    """Rows with the kind of record under which they were counted.
+
+    Mostly the first part of their key; but a source may have one query for several tables, or one that also makes an
+    event of another. Then the code tells: it was counted under some kind.
+    """
+    counted: dict[str, list[str]] = {}
+    if CODES in partition.files:
+        for kind, code in pl.read_parquet(**polars_source(partition.path / CODES)).select("kind", "code").iter_rows():
+            counted.setdefault(code, []).append(kind)
+    largest = max(partition.rows, key=lambda kind: partition.rows[kind], default="unknown")
+
+    def kind_of(own: str, code: str) -> str:
+        known = counted.get(code) or [kind for kind in (own, largest) if kind in partition.rows]
+        return own if own in known else known[0]
+
+    own = rows["source_key"].str.extract(r"^([^/]*)/").fill_null("unknown")
+    kinds = [kind_of(*pair) for pair in zip(own, rows["code"], strict=True)]
+    return rows.with_columns(kind=pl.Series(kinds, dtype=pl.String))
 
 
 def _write(partition: Partition, name: str, rows: pl.DataFrame) -> FileRecord:

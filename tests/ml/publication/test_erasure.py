@@ -32,6 +32,7 @@ from ml.sequences.prepare import make_store
 from ml.sequences.vocabulary import EMPTY
 from ml.settings import Role, Settings, get_settings
 from tests.ml import small_hospital as hospital
+from tests.ml import synthetic_log as synthetic
 from tests.ml.small_hospital import BASE, PEOPLE
 
 CANARY = 86_753_092_718  # an id that stands for nothing else
@@ -210,6 +211,19 @@ def test_manifests_count_what_is_left(everywhere: dict[date, Snapshot]) -> None:
     codes = pl.read_parquet(str(after.path / "codes.parquet"))
     assert codes["rows"].sum() == sum(after.rows.values()) - after.removed
     assert "quarantine.parquet" in after.files
+
+
+def test_counts_are_right_where_one_query_makes_events_of_several_tables(tmp_path: Path) -> None:
+    with synthetic.deployment(tmp_path, pseudonym_key="0123456789abcdef" * 4):
+        people = pl.concat([synthetic.person(who) for who in range(3)])
+        rare = synthetic.event(1, "ICD10CM//Z99.9", "2020-01-01")
+        events = synthetic.as_events(pl.concat([people, rare]))
+        synthetic.commit(events.with_columns(source_key=pl.format("another/{}", pl.col("source_key"))))
+        log_erasure.erase_from_log(2)
+        (after,) = committed_partitions()
+        assert after.rows == {"row": 4}
+        codes = pl.read_parquet(str(after.path / "codes.parquet"))
+        assert dict(codes.select("code", "rows").iter_rows()) == {"GENDER//F": 2, "MEDS_BIRTH": 2}
 
 
 def test_the_patient_does_not_come_back_with_the_next_night_though_the_source_holds_it(
