@@ -2,12 +2,14 @@
 
 Run: python -m benchmarks.extraction [--rows 10000000] [--rounds 2]
 
-All three run the very queries of the OMOP source, in turn, each in a process of its own:
+All run the very queries of the OMOP source, in turn, each in a process of its own:
 - vigil: ``extract``: ADBC to Arrow batches, routed to shards, written as Parquet with digests and counts, fsynced.
+- vigil-read: the same batches, dropped as they come: what of it is reading.
 - psycopg2-fetchall: the common way; ``fetchall``, then ``pandas.DataFrame``. Nothing is written.
 - server only: ``COPY (query) TO '/dev/null'``, the bound that no client can pass.
 
-``ratio`` is psycopg2's time over Vigil's, ``of_limit`` the server's over Vigil's, of the medians; ``resident`` the
+``ratio`` is psycopg2's time over Vigil's, ``ratio_read`` over that of reading alone, ``of_limit`` the server's over
+Vigil's, of the medians; ``ratio_limit`` is what a client without any cost of its own would reach. ``resident`` is the
 largest resident set of Vigil's process, in GB.
 """
 
@@ -25,10 +27,10 @@ from datetime import date
 
 from benchmarks.big_hospital import LAST_DAY, Server, fill, server
 
-CONTENDERS = ("vigil", "psycopg2-fetchall", "server-only")
+CONTENDERS = ("vigil", "vigil-read", "psycopg2-fetchall", "server-only")
 
 
-def queries() -> list[str]:
+def queries() -> dict[str, str]:
     """The event query of every kind of record, as the extraction sends it."""
     from ml.common.db import connect
     from ml.settings import Role, get_settings
@@ -37,7 +39,7 @@ def queries() -> list[str]:
     settings = get_settings()
     with connect(Role.EXTRACT, readonly=True) as connection:
         plan = open_source(settings.source).plan(connection, settings.source_schema)
-        return [kind.events(None, LAST_DAY).as_string(connection) for kind in plan.kinds]
+        return {kind.kind: kind.events(None, LAST_DAY).as_string(connection) for kind in plan.kinds}
 
 
 def vigil() -> int:
@@ -45,6 +47,16 @@ def vigil() -> int:
     from ml.extraction import extract
 
     return sum(extract(LAST_DAY).rows.values())
+
+
+def vigil_read() -> int:
+    """Rows that came in Vigil's batches, which nobody keeps."""
+    from ml.common.db import connect
+    from ml.extraction.stream import read_kinds, share_snapshot
+    from ml.settings import Role
+
+    with connect(Role.EXTRACT, readonly=True, isolation="REPEATABLE READ") as connection:
+        return sum(batch.num_rows for _, batch in read_kinds(queries(), share_snapshot(connection)))
 
 
 def psycopg2_fetchall() -> int:
@@ -56,7 +68,7 @@ def psycopg2_fetchall() -> int:
 
     frames = []
     with connect(Role.EXTRACT, readonly=True) as connection, connection.cursor() as cursor:
-        for query in queries():
+        for query in queries().values():
             cursor.execute(query)
             assert cursor.description is not None
             frames.append(pd.DataFrame(cursor.fetchall(), columns=[column.name for column in cursor.description]))
@@ -71,7 +83,7 @@ def server_only(admin_dsn: str) -> int:
     with administer(admin_dsn) as admin, admin.cursor() as cursor:
         for setting in ("timezone = 'UTC'", "jit = off", "max_parallel_workers_per_gather = 0"):  # as Vigil's own
             cursor.execute(f"set {setting}")
-        for query in queries():
+        for query in queries().values():
             cursor.execute(f"copy ({query}) to '/dev/null' (format binary)")
             rows += cursor.rowcount
     return rows
@@ -79,7 +91,12 @@ def server_only(admin_dsn: str) -> int:
 
 def child(contender: str, admin_dsn: str) -> None:
     """Run one contender here and print what it took."""
-    run = {"vigil": vigil, "psycopg2-fetchall": psycopg2_fetchall, "server-only": lambda: server_only(admin_dsn)}
+    run = {
+        "vigil": vigil,
+        "vigil-read": vigil_read,
+        "psycopg2-fetchall": psycopg2_fetchall,
+        "server-only": lambda: server_only(admin_dsn),
+    }
     start = time.perf_counter()
     rows = run[contender]()
     seconds = time.perf_counter() - start
@@ -121,9 +138,11 @@ def main() -> None:
     for name in CONTENDERS:
         shown = f"{peak[name]:14.2f}" if name != "server-only" else f"{'':>14}"
         print(f"{name:20}{median[name]:10.1f}{events / median[name]:12,.0f}{shown}")
-    ratio, limit = median["psycopg2-fetchall"] / median["vigil"], median["server-only"] / median["vigil"]
+    peer = median["psycopg2-fetchall"]
     print(
-        f"ratio={ratio:.1f} peer=psycopg2-fetchall rows={int(events)} of_limit={limit:.2f} resident={peak['vigil']:.2f}"
+        f"ratio={peer / median['vigil']:.1f} peer=psycopg2-fetchall rows={int(events)} "
+        f"of_limit={median['server-only'] / median['vigil']:.2f} resident={peak['vigil']:.2f} "
+        f"ratio_read={peer / median['vigil-read']:.1f} ratio_limit={peer / median['server-only']:.1f}"
     )
 
 

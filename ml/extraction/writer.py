@@ -141,8 +141,11 @@ class ShardWriter:
 
     def _count(self, kind: str, batch: pa.RecordBatch) -> None:
         self.rows[kind] += batch.num_rows
-        self.removed += pc.sum(batch.column("removed")).as_py() or 0
-        for code in pc.value_counts(batch.filter(pc.invert(batch.column("removed"))).column("code")).to_pylist():
+        codes, removed = batch.column("code"), batch.column("removed")
+        if tombstones := pc.sum(removed).as_py():
+            self.removed += tombstones
+            codes = codes.filter(pc.invert(removed))
+        for code in pc.value_counts(codes).to_pylist():
             self.vocabularies[code["values"].split("//")[0]] += code["counts"]
             self._codes[kind, code["values"]] += code["counts"]
             if self._mapping and code["values"].startswith(OLD):  # what the mapping knows has its new code by now
