@@ -1,4 +1,5 @@
-"""Two baselines on the same rows as Med-BERT: age and sex alone, and L2 logistic regression on codes.
+"""Three baselines on the same rows as Med-BERT: prevalence by age and sex, and, on counts of codes by look-back window,
+L2 logistic regression and gradient boosting.
 
 Trained on train-split patients at the training days, tuned on tuning-split patients at the same days.
 """
@@ -15,8 +16,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import SplineTransformer
 
 from ml.cohorts.runs import TrainingRun
+from ml.common.progress import Progress
+from ml.evaluation.boosting import boosted
 from ml.evaluation.features import Features
-from ml.evaluation.results import AGE_SEX, LOGISTIC_REGRESSION
+from ml.evaluation.results import AGE_SEX, LIGHTGBM, LOGISTIC_REGRESSION
 from ml.evaluation.rows import at, write_predictions
 
 Floats = NDArray[np.float64]
@@ -27,10 +30,17 @@ AGE_SEX_PENALTIES = (1.0,)
 
 @dataclass(frozen=True)
 class Design:
-    """Design matrices of the two baselines; rows as in ``Features``."""
+    """Design matrices of the baselines; rows as in ``Features``.
+
+    Attributes:
+        age_sex: a spline of age for each sex.
+        linear: that, whether a code was ever recorded, and the logarithm of its counts in the shorter windows.
+        counts: age, sex, and the counts in every window as they are.
+    """
 
     age_sex: sp.csr_matrix
-    full: sp.csr_matrix
+    linear: sp.csr_matrix
+    counts: sp.csr_matrix
 
 
 @dataclass(frozen=True)
@@ -57,10 +67,18 @@ def task_rows(run: TrainingRun, features: Features, labels: pl.DataFrame) -> Tas
 def make_design(features: Features, train: NDArray[np.int64]) -> Design:
     """Design matrices; knots, sexes and codes are chosen on the training rows alone."""
     age_sex = _age_sex(features, train)
-    shown = np.asarray(features.ever[train].sum(axis=0)).ravel() >= LEAST_ROWS
-    shown_recent = np.asarray((features.recent[train] > 0).sum(axis=0)).ravel() >= LEAST_ROWS
-    blocks = [age_sex, features.ever[:, shown], features.recent[:, shown_recent]]
-    return Design(age_sex, sp.hstack(blocks, format="csr", dtype=np.float64))
+    kept = []
+    for counts in features.counts:
+        shown = np.asarray((counts[train] > 0).sum(axis=0)).ravel() >= LEAST_ROWS
+        kept.append(counts[:, shown])
+    blocks = [(kept[0] > 0).astype(np.float32), *(counts.log1p() for counts in kept[1:])]
+    sexes = sorted(set(features.sex[train].tolist()))
+    facts = np.column_stack([np.nan_to_num(features.age, nan=-1.0), *((features.sex == sex) for sex in sexes)])
+    return Design(
+        age_sex,
+        sp.hstack([age_sex, *blocks], format="csr", dtype=np.float64),
+        sp.hstack([sp.csr_matrix(facts), *kept], format="csr", dtype=np.float32),
+    )
 
 
 def _age_sex(features: Features, train: NDArray[np.int64]) -> sp.csr_matrix:
@@ -83,14 +101,19 @@ def _log_loss(y: NDArray[np.bool_], p: Floats) -> float:
     return float(-np.mean(np.where(y, np.log(p), np.log1p(-p)))) if len(y) else 0.0
 
 
-def fit_predict(design: sp.csr_matrix, rows: TaskRows, penalties: tuple[float, ...]) -> Floats:
-    """Probabilities of the answered rows from the fit that does best (log loss) on the tuning rows.
-
-    Without both classes in training there is nothing to fit: everybody gets the (smoothed) training share.
-    """
+def _nothing_to_fit(rows: TaskRows) -> Floats | None:
+    """Without both classes in training everybody gets the (smoothed) training share."""
     y = rows.train_y
     if len(y) == 0 or y.all() or not y.any():
         return np.full(len(rows.answered_rows), (y.sum() + 0.5) / (len(y) + 1.0))
+    return None
+
+
+def fit_logistic(design: sp.csr_matrix, rows: TaskRows, penalties: tuple[float, ...]) -> Floats:
+    """Probabilities of the answered rows from the fit that does best (log loss) on the tuning rows."""
+    if (share := _nothing_to_fit(rows)) is not None:
+        return share
+    y = rows.train_y
     model = LogisticRegression(solver="lbfgs", warm_start=True, max_iter=100, tol=1e-3)
     x_train, x_tuning, x_answered = design[rows.train], design[rows.tuning], design[rows.answered_rows]
     best, answer = np.inf, np.empty(0)
@@ -103,18 +126,29 @@ def fit_predict(design: sp.csr_matrix, rows: TaskRows, penalties: tuple[float, .
     return answer
 
 
+def fit_boosting(design: sp.csr_matrix, rows: TaskRows) -> Floats:
+    """Probabilities of the answered rows by ``ml.evaluation.boosting``."""
+    if (share := _nothing_to_fit(rows)) is not None:
+        return share
+    return boosted(design[rows.train], rows.train_y, design[rows.tuning], rows.tuning_y, design[rows.answered_rows])
+
+
 def train_baselines(run: TrainingRun, features: Features, labels: dict[str, pl.DataFrame]) -> None:
-    """Train both baselines on every task and write their predictions (tuning and held-out rows)."""
-    written: dict[str, list[pl.DataFrame]] = {AGE_SEX: [], LOGISTIC_REGRESSION: []}
-    for task, frame in labels.items():
+    """Train the baselines on every task and write their predictions (tuning and held-out rows)."""
+    written: dict[str, list[pl.DataFrame]] = {AGE_SEX: [], LOGISTIC_REGRESSION: [], LIGHTGBM: []}
+    progress = Progress("evaluate", len(labels))
+    for number, (task, frame) in enumerate(labels.items(), 1):
         rows = task_rows(run, features, frame)
         design = make_design(features, rows.train)
         answers = {
-            AGE_SEX: fit_predict(design.age_sex, rows, AGE_SEX_PENALTIES),
-            LOGISTIC_REGRESSION: fit_predict(design.full, rows, PENALTIES),
+            AGE_SEX: fit_logistic(design.age_sex, rows, AGE_SEX_PENALTIES),
+            LOGISTIC_REGRESSION: fit_logistic(design.linear, rows, PENALTIES),
+            LIGHTGBM: fit_boosting(design.counts, rows),
         }
         for model, p in answers.items():
             answered = rows.answered.with_columns(task=pl.lit(task))
             written[model].append(answered.with_columns(predicted_boolean_probability=pl.Series(p, dtype=pl.Float64)))
+        progress.report(number, f"baselines of {task}")
     for model, frames in written.items():
-        write_predictions(run, model, frames)
+        if frames:
+            write_predictions(run, model, frames)

@@ -31,13 +31,12 @@ def roc_curve(y: Bools, p: Floats, points: int = 60) -> tuple[tuple[float, float
     return tuple((round(float(x), 4), round(float(t), 4)) for x, t in zip(fpr[keep], tpr[keep], strict=True))
 
 
-def calibration_curve(y: Bools, p: Floats, groups: int = 10) -> tuple[tuple[float, float, int], ...]:
-    """(mean predicted, observed share, rows) in groups of equal size by risk; ties stay together.
+def calibration_edges(p: Floats, groups: int = 10) -> list[int]:
+    """Where groups of equal size begin and end among rows sorted by risk; ties stay together.
 
-    Groups below ``CELL`` rows are joined with their neighbour; nothing is returned if that leaves too few.
+    Groups below ``CELL`` rows are joined with their neighbour; one edge, no group, if that leaves too few.
     """
-    order = np.argsort(p, kind="stable")
-    risk, hit = p[order], y[order]
+    risk = np.sort(p)
     edges = [0]
     for k in range(1, groups + 1):
         edge = len(p) * k // groups
@@ -47,6 +46,14 @@ def calibration_curve(y: Bools, p: Floats, groups: int = 10) -> tuple[tuple[floa
             edges.append(edge)
     if len(edges) > 1:
         edges[-1] = len(p)
+    return edges
+
+
+def calibration_curve(y: Bools, p: Floats, groups: int = 10) -> tuple[tuple[float, float, int], ...]:
+    """(mean predicted, observed share, rows) in the groups of ``calibration_edges``."""
+    order = np.argsort(p, kind="stable")
+    risk, hit = p[order], y[order]
     return tuple(
-        (round(float(risk[a:b].mean()), 6), round(float(hit[a:b].mean()), 6), b - a) for a, b in pairwise(edges)
+        (round(float(risk[a:b].mean()), 6), round(float(hit[a:b].mean()), 6), b - a)
+        for a, b in pairwise(calibration_edges(p, groups))
     )

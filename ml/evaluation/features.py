@@ -1,4 +1,4 @@
-"""What the baselines see: age, sex, and a sparse matrix of codes, from the view at each index day.
+"""What the baselines see: age, sex, and counts of codes by look-back window, from the view at each index day.
 
 The view at day t holds exactly what was recorded by then, so no feature can know the future.
 """
@@ -22,7 +22,7 @@ from ml.evaluation.rows import KEY, at
 from ml.extraction import read_view
 from ml.extraction.schema import BIRTH, DEATH
 
-RECENT_DAYS = 365
+WINDOWS: tuple[int | None, ...] = (None, 365, 90)  # days looked back; None is ever
 NOT_FEATURE = re.compile(rf"^({BIRTH}$|{DEATH}$|GENDER//|RACE//|ETHNICITY//|SITE//)")  # facts, not events
 CATEGORY = re.compile(r"^(?:ICD10CM|ICD9CM|ATC)//\w{3}")  # three characters: E11 of E11.9, 428 of 428.0, A10 of A10BA02
 DAYS_PER_YEAR = 365.25
@@ -36,17 +36,22 @@ class Features:
         rows: ``subject_id``, ``prediction_time``, ``row`` (0 … rows - 1).
         age: years at the index day, float64 (rows,), NaN where no birth is known.
         sex: the GENDER code's value, or "unknown"; str (rows,).
+        site: the SITE code's value, or "unknown"; str (rows,).
         codes: names of the columns, sorted; a category of three characters ends in ``*``.
-        ever: 1 where the code was ever recorded; float32 CSR (rows, codes).
-        recent: log(1 + times recorded in the last year); float32 CSR (rows, codes).
+        counts: times recorded within each of ``WINDOWS``; float32 CSR (rows, codes) each.
     """
 
     rows: pl.DataFrame
     age: NDArray[np.float64]
     sex: NDArray[np.str_]
+    site: NDArray[np.str_]
     codes: tuple[str, ...]
-    ever: sp.csr_matrix
-    recent: sp.csr_matrix
+    counts: tuple[sp.csr_matrix, ...]
+
+    @property
+    def ever(self) -> sp.csr_matrix:
+        """1 where a code was ever recorded; float32 CSR (rows, codes)."""
+        return (self.counts[0] > 0).astype(np.float32)
 
     def find(self, labels: pl.DataFrame) -> NDArray[np.int64]:
         """The row of each label row."""
@@ -61,13 +66,12 @@ class _Chunk:
     Attributes:
         rows: positions in ``Features.rows``, int32 (r,).
         codes: names of the columns.
-        ever, recent: times a code was recorded, ever and in the last year; CSR (r, codes).
+        counts: times a code was recorded within each of ``WINDOWS``; CSR (r, codes) each.
     """
 
     rows: NDArray[np.int32]
     codes: tuple[str, ...]
-    ever: sp.csr_matrix
-    recent: sp.csr_matrix
+    counts: tuple[sp.csr_matrix, ...]
 
 
 def _count(view: pl.DataFrame, rows: pl.DataFrame, day: date) -> _Chunk:
@@ -77,13 +81,15 @@ def _count(view: pl.DataFrame, rows: pl.DataFrame, day: date) -> _Chunk:
     events = view.filter((pl.col("time") < end) & pl.col("code").is_in(wanted))
     row = np.searchsorted(rows["subject_id"].to_numpy(), events["subject_id"].to_numpy())
     column = events["code"].cast(pl.Enum(wanted)).to_physical().to_numpy()
-    is_recent = (events["time"] >= end - timedelta(days=RECENT_DAYS)).to_numpy()
-    shape, ones = (len(rows), len(wanted)), np.ones(len(row), np.float32)
-    ever = sp.csr_matrix((ones, (row, column)), shape=shape)  # adds up what repeats
-    recent = sp.csr_matrix((ones[is_recent], (row[is_recent], column[is_recent])), shape=shape)
+    shape = (len(rows), len(wanted))
     categories, rollup = _rollup(wanted)
-    both = [sp.hstack([counts, counts @ rollup], format="csr") for counts in (ever, recent)]
-    return _Chunk(rows["row"].to_numpy(), (*wanted, *categories), both[0], both[1])
+    counts = []
+    for days in WINDOWS:
+        inside = slice(None) if days is None else (events["time"] >= end - timedelta(days=days)).to_numpy()
+        cells = (row[inside], column[inside])
+        found = sp.csr_matrix((np.ones(len(cells[0]), np.float32), cells), shape=shape)  # adds up what repeats
+        counts.append(sp.hstack([found, found @ rollup], format="csr"))
+    return _Chunk(rows["row"].to_numpy(), (*wanted, *categories), tuple(counts))
 
 
 def _rollup(codes: list[str]) -> tuple[list[str], sp.csr_matrix]:
@@ -96,13 +102,15 @@ def _rollup(codes: list[str]) -> tuple[list[str], sp.csr_matrix]:
 
 
 def _facts(view: pl.DataFrame, rows: pl.DataFrame, day: date) -> pl.DataFrame:
-    """(row, age, sex) of every row."""
+    """(row, age, sex, site) of every row."""
     births = view.filter(pl.col("code") == BIRTH).group_by("subject_id").agg(birth=pl.col("time").min())
-    sexes = view.filter(pl.col("code").str.starts_with("GENDER//")).group_by("subject_id").agg(sex=pl.col("code").max())
     age = (pl.lit(day).cast(pl.Datetime("us")) - pl.col("birth")).dt.total_days() / DAYS_PER_YEAR
-    joined = rows.join(births, on="subject_id", how="left").join(sexes, on="subject_id", how="left")
-    sex = pl.col("sex").str.strip_prefix("GENDER//").fill_null("unknown")
-    return joined.select("row", age=age.cast(pl.Float64), sex=sex)
+    joined = rows.join(births, on="subject_id", how="left")
+    for name, prefix in (("sex", "GENDER//"), ("site", "SITE//")):
+        told = view.filter(pl.col("code").str.starts_with(prefix)).group_by("subject_id").agg(pl.col("code").max())
+        told = told.select("subject_id", pl.col("code").str.strip_prefix(prefix).alias(name))
+        joined = joined.join(told, on="subject_id", how="left").with_columns(pl.col(name).fill_null("unknown"))
+    return joined.select("row", "sex", "site", age=age.cast(pl.Float64))
 
 
 def _views(run: TrainingRun, rows: pl.DataFrame) -> Iterator[tuple[date, pl.DataFrame, pl.DataFrame]]:
@@ -117,41 +125,39 @@ def _views(run: TrainingRun, rows: pl.DataFrame) -> Iterator[tuple[date, pl.Data
             progress.report(d * run.snapshot.shards + shard + 1, "features of the baselines")
 
 
-def _assemble(chunks: list[_Chunk], rows: int) -> tuple[tuple[str, ...], sp.csr_matrix, sp.csr_matrix]:
-    """One matrix for all rows: columns in sorted order of all codes, rows where they belong."""
+def _assemble(chunks: list[_Chunk], rows: int) -> tuple[tuple[str, ...], tuple[sp.csr_matrix, ...]]:
+    """One matrix per window for all rows: columns in sorted order of all codes, rows where they belong."""
     codes = tuple(sorted({code for chunk in chunks for code in chunk.codes}))
     place = {code: k for k, code in enumerate(codes)}
     order = np.concatenate([chunk.rows for chunk in chunks] or [np.empty(0, np.int32)])
+    position = sp.csr_matrix((np.ones(len(order), np.float32), (order, np.arange(len(order)))), (rows, len(order)))
+    columns = [np.array([place[code] for code in chunk.codes], np.int32) for chunk in chunks]
     stacked = []
-    for name in ("ever", "recent"):
+    for window in range(len(WINDOWS)):
         parts = []
-        for chunk in chunks:
-            matrix = getattr(chunk, name)
-            column = np.array([place[code] for code in chunk.codes], np.int32)
-            parts.append(
-                sp.csr_matrix((matrix.data, column[matrix.indices], matrix.indptr), (len(chunk.rows), len(codes)))
-            )
+        for chunk, column in zip(chunks, columns, strict=True):
+            matrix = chunk.counts[window]
+            shape = (len(chunk.rows), len(codes))
+            parts.append(sp.csr_matrix((matrix.data, column[matrix.indices], matrix.indptr), shape))
         tall = sp.vstack(parts, format="csr") if parts else sp.csr_matrix((0, len(codes)), dtype=np.float32)
-        position = sp.csr_matrix((np.ones(len(order), np.float32), (order, np.arange(len(order)))), (rows, len(order)))
         placed = position @ tall
         placed.sort_indices()
         stacked.append(placed)
-    return codes, stacked[0], stacked[1]
+    return codes, tuple(stacked)
 
 
 def make_features(run: TrainingRun, labels: list[pl.DataFrame]) -> Features:
     """Features of every row that any task labels."""
     keys = pl.concat([frame.select(KEY) for frame in labels]).unique().sort(KEY)
     rows = keys.with_row_index("row").with_columns(pl.col("row").cast(pl.Int32))
-    age, sex = np.full(len(rows), np.nan), np.full(len(rows), "unknown", dtype="U32")
+    age = np.full(len(rows), np.nan)
+    sex, site = (np.full(len(rows), "unknown", dtype="U32") for _ in range(2))
     chunks = []
     for day, view, here in _views(run, rows):
         facts = _facts(view, here, day)
         place = facts["row"].to_numpy()
         age[place] = facts["age"].fill_null(float("nan")).to_numpy()
-        sex[place] = facts["sex"].to_numpy().astype("U32")
+        sex[place], site[place] = (facts[name].to_numpy().astype("U32") for name in ("sex", "site"))
         chunks.append(_count(view, here, day))
-    codes, ever, recent = _assemble(chunks, len(rows))
-    ever.data = np.ones_like(ever.data)
-    recent.data = np.log1p(recent.data)
-    return Features(rows, age, sex, codes, ever, recent)
+    codes, counts = _assemble(chunks, len(rows))
+    return Features(rows, age, sex, site, codes, counts)

@@ -17,13 +17,17 @@ from ml.common.files import read_json, sha256_json, write_json
 
 MetricName = Literal["auroc", "auprc", "brier", "calibration_slope", "calibration_intercept"]
 METRICS: tuple[MetricName, ...] = ("auroc", "auprc", "brier", "calibration_slope", "calibration_intercept")
-MEDBERT, CHAMPION, LOGISTIC_REGRESSION, AGE_SEX, ORACLE = (
+MEDBERT, CHAMPION, LOGISTIC_REGRESSION, LIGHTGBM, AGE_SEX, ORACLE = (
     "medbert",
     "champion",
     "logistic_regression",
+    "lightgbm",
     "age_sex",
     "oracle",
 )
+ALERT_RATES = (0.01, 0.05, 0.1)  # shares of the rows that are alerted
+THRESHOLDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)  # risks from which one would act
+LEAST_PATIENTS = 30  # patients with the outcome, and without it, below which nothing is told
 CELL = 11  # least rows in a calibration group, least events and non-events behind a drawn ROC curve
 
 
@@ -42,6 +46,34 @@ class Estimate(_Frozen):
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
+class AlertRate(_Frozen):
+    """What alerting the rows of highest risk gives, ``rate`` of all rows; those who tie at the border by lot.
+
+    Attributes:
+        sensitivity: share of the events that are among the alerted.
+        ppv: share of the alerted that have the event.
+        number_needed: alerts for one event found, 1 / ppv; None where the bound is infinite, and in differences.
+    """
+
+    rate: float
+    sensitivity: Estimate | None = None
+    ppv: Estimate | None = None
+    number_needed: Estimate | None = None
+
+
+class NetBenefit(_Frozen):
+    """Net benefit, in true positives per row, of acting on risks of ``threshold`` or more.
+
+    Attributes:
+        value: the model's.
+        treat_all: of acting on everybody; of acting on nobody it is 0. None in differences, where it cancels.
+    """
+
+    threshold: float
+    value: Estimate | None = None
+    treat_all: float | None = None
+
+
 class MetricSet(_Frozen):
     """Each metric, or None where it cannot be told (``ModelResult.reason`` says why).
 
@@ -51,6 +83,10 @@ class MetricSet(_Frozen):
         brier: mean squared error of the probability; lower is better.
         calibration_slope: ideal 1; below 1 the risks are too extreme.
         calibration_intercept: calibration in the large, ideal 0; below 0 the risks are too high.
+        time_dependent_auroc: cumulative/dynamic AUROC at the horizon, weighted for censoring; None where no judged row
+            is censored before the horizon, and then ``auroc`` is the same number.
+        alerts: at each of ``ALERT_RATES``; empty where an alert would be about fewer than ``CELL`` rows.
+        net_benefit: at each of ``THRESHOLDS``.
     """
 
     auroc: Estimate | None = None
@@ -58,6 +94,9 @@ class MetricSet(_Frozen):
     brier: Estimate | None = None
     calibration_slope: Estimate | None = None
     calibration_intercept: Estimate | None = None
+    time_dependent_auroc: Estimate | None = None
+    alerts: tuple[AlertRate, ...] = ()
+    net_benefit: tuple[NetBenefit, ...] = ()
 
     def get(self, metric: MetricName) -> Estimate | None:
         """The estimate of a metric by its name."""
@@ -74,6 +113,7 @@ class ModelResult(MetricSet):
         subjects: distinct patients among the rows.
         roc: thinned ROC curve, (false positive rate, true positive rate).
         calibration: (mean predicted risk, observed share, rows), groups of at least ``CELL`` rows.
+        calibration_bands: 95 % interval of each group's observed share, the groups held fixed.
         reason: why metrics are None.
     """
 
@@ -82,6 +122,29 @@ class ModelResult(MetricSet):
     subjects: int
     roc: tuple[tuple[float, float], ...] = ()
     calibration: tuple[tuple[float, float, int], ...] = ()
+    calibration_bands: tuple[tuple[float, float], ...] = ()
+    reason: str | None = None
+
+
+class Subgroup(_Frozen):
+    """All models on some of a task's rows, every index day, with intervals from the first ``draws`` draws.
+
+    Attributes:
+        by: what the rows were divided by.
+        value: which of them these are, e.g. ``F``, ``45-64``, ``A``.
+        n, events: rows, and rows with the outcome; None for all groups of a division in which any of these counts is
+            below ``CELL``, for it would follow from the others and the whole.
+        models: by model; empty where ``reason`` says why.
+        differences: as in ``TaskResult``.
+    """
+
+    by: Literal["sex", "age", "site"]
+    value: str
+    n: int | None
+    events: int | None
+    draws: int
+    models: dict[str, MetricSet] = Field(default_factory=dict)
+    differences: dict[str, MetricSet] = Field(default_factory=dict)
     reason: str | None = None
 
 
@@ -93,6 +156,8 @@ class TaskResult(_Frozen):
         temporal: by model, the temporal hold-out (the newest index day alone).
         differences: ``medbert-minus-<model>`` → paired differences of every metric, every index day.
         temporal_differences: the same on the temporal hold-out.
+        subgroups: by sex, age band and site.
+        reason: why no model could be judged on this task at all.
     """
 
     task: str
@@ -101,6 +166,8 @@ class TaskResult(_Frozen):
     temporal: dict[str, ModelResult]
     differences: dict[str, MetricSet] = Field(default_factory=dict)
     temporal_differences: dict[str, MetricSet] = Field(default_factory=dict)
+    subgroups: tuple[Subgroup, ...] = ()
+    reason: str | None = None
 
 
 class Macro(_Frozen):
@@ -143,6 +210,16 @@ class Evaluation(_Frozen):
     digest: str = ""
 
     @property
+    def not_evaluable(self) -> dict[str, str]:
+        """Why Med-BERT could not be judged, by task; the other tasks are evidence."""
+        found = {}
+        for name, task in self.tasks.items():
+            ours = task.all_days.get(MEDBERT)
+            if ours is None or ours.auroc is None:
+                found[name] = task.reason or (ours.reason if ours else None) or "Med-BERT was not judged"
+        return found
+
+    @property
     def models(self) -> tuple[str, ...]:
         """Names of the judged models, Med-BERT first."""
         found = {name for task in self.tasks.values() for name in task.all_days}
@@ -154,6 +231,7 @@ class Evaluation(_Frozen):
             "run": self.run,
             "digest": self.digest,
             "warnings": [warning.message for warning in self.warnings],
+            "not_evaluable": self.not_evaluable,
             "auroc": {
                 name: {model: str(result.auroc or result.reason) for model, result in task.all_days.items()}
                 for name, task in self.tasks.items()
@@ -193,7 +271,7 @@ class Evaluation(_Frozen):
 
 
 def _model_order(name: str) -> tuple[int, str]:
-    known = (MEDBERT, CHAMPION, LOGISTIC_REGRESSION, AGE_SEX, ORACLE)
+    known = (MEDBERT, CHAMPION, LIGHTGBM, LOGISTIC_REGRESSION, AGE_SEX, ORACLE)
     return (known.index(name) if name in known else len(known) - 1, name)
 
 

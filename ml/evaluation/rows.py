@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from datetime import date
 from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -19,9 +21,34 @@ from ml.common.files import write_bytes
 from ml.evaluation.results import MEDBERT
 from ml.settings import get_settings
 
+log = logging.getLogger(__name__)
+Division = Literal["sex", "age", "site"]
+
 KEY = ["subject_id", "prediction_time"]
 LABEL_COLUMNS = [*KEY, "boolean_value", "split"]
+FOLLOW_UP_COLUMNS = ["time_to_event", "censored"]  # days to the event, or to the end of follow-up where censored
 PREDICTION_COLUMNS = [*KEY, "boolean_value", "predicted_boolean_probability", "task", "split"]
+
+
+@dataclass(frozen=True)
+class FollowUp:
+    """How each row ended.
+
+    Attributes:
+        days: from the prediction time to the event or to the end of follow-up, float64 (rows,).
+        event: whether it ended with the event, bool (rows,).
+    """
+
+    days: NDArray[np.float64]
+    event: NDArray[np.bool_]
+
+    def take(self, keep: NDArray[np.bool_]) -> FollowUp:
+        """The rows in ``keep``."""
+        return FollowUp(self.days[keep], self.event[keep])
+
+    def censored(self, horizon: float) -> bool:
+        """Whether any row leaves before the horizon, in days, without an event."""
+        return bool((~self.event & (self.days < horizon)).any())
 
 
 @dataclass(frozen=True)
@@ -33,6 +60,10 @@ class JudgedRows:
         newest: rows of the temporal hold-out, bool (rows,).
         y: outcome, bool (rows,).
         probabilities: by model, float64 (rows,).
+        faults: by model, why its answers cannot be judged.
+        groups: by ``sex``, ``age`` (band) and ``site``, the group of each row, str (rows,).
+        follow_up: where the labels say how long each row was followed.
+        horizon_days: end of the label window.
     """
 
     task: str
@@ -40,6 +71,10 @@ class JudgedRows:
     newest: NDArray[np.bool_]
     y: NDArray[np.bool_]
     probabilities: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+    groups: dict[Division, NDArray[np.str_]] = field(default_factory=dict)
+    follow_up: FollowUp | None = None
+    horizon_days: float | None = None
 
 
 def at(day: date) -> pl.Expr:
@@ -48,7 +83,7 @@ def at(day: date) -> pl.Expr:
 
 
 def read_labels(run: TrainingRun, task: str) -> pl.DataFrame:
-    """Label rows of a task: ``LABEL_COLUMNS``, sorted by subject and time.
+    """Label rows of a task: ``LABEL_COLUMNS``, and those of ``FOLLOW_UP_COLUMNS`` it has, by subject and time.
 
     Raises:
         NotFoundError: the task has no labels in this run.
@@ -57,9 +92,9 @@ def read_labels(run: TrainingRun, task: str) -> pl.DataFrame:
     path = run.labels(task)
     if not path.exists():
         raise NotFoundError(f"no labels of task '{task}' in run {run.name}", "make the labels of the run first")
-    labels = pl.read_parquet(path, columns=LABEL_COLUMNS).with_columns(
-        pl.col("prediction_time").cast(pl.Datetime("us"))
-    )
+    known = pl.read_parquet_schema(path)
+    columns = [*LABEL_COLUMNS, *(name for name in FOLLOW_UP_COLUMNS if name in known)]
+    labels = pl.read_parquet(path, columns=columns).with_columns(pl.col("prediction_time").cast(pl.Datetime("us")))
     _check_splits(labels, task)
     return labels.sort(KEY)
 
@@ -104,27 +139,39 @@ def _probabilities(model: str, task: str, held_out: pl.DataFrame, answers: pl.Da
     return p
 
 
+def _follow_up(held_out: pl.DataFrame) -> FollowUp | None:
+    if not set(FOLLOW_UP_COLUMNS) <= set(held_out.columns):
+        return None
+    days, censored = (held_out[name] for name in FOLLOW_UP_COLUMNS)
+    return FollowUp(days.cast(pl.Float64).to_numpy(), ~censored.to_numpy())
+
+
 def read_judged(run: TrainingRun, task: str, labels: pl.DataFrame) -> JudgedRows:
     """Held-out rows of a task and the probabilities of every model in ``predictions/``.
 
-    A model without any row of the task is left out, Med-BERT excepted.
+    A model without any row of the task is left out, Med-BERT excepted. One that does not answer for exactly the
+    held-out label rows is a fault of that model on this task, and said in the log.
 
     Raises:
-        RefusedError: a model does not answer for exactly the held-out label rows.
+        RefusedError: a file of predictions has not the columns it should.
     """
     held_out = labels.filter(pl.col("split") == "held_out")
-    probabilities = {}
+    probabilities, faults = {}, {}
     for path in sorted((run.path / "predictions").glob("*.parquet")):
         answers = _answers(path, task)
         if len(answers) or path.stem == MEDBERT:
-            probabilities[path.stem] = _probabilities(path.stem, task, held_out, answers)
+            try:
+                probabilities[path.stem] = _probabilities(path.stem, task, held_out, answers)
+            except RefusedError as error:
+                log.warning("not evaluable: %s", error)
+                faults[path.stem] = error.cause
     newest = held_out.select(pl.col("prediction_time") == at(run.test_day)).to_series().to_numpy()
     subject, y = held_out["subject_id"].to_numpy(), held_out["boolean_value"].to_numpy()
-    return JudgedRows(task, subject, newest, y, probabilities)
+    return JudgedRows(task, subject, newest, y, probabilities, faults, follow_up=_follow_up(held_out))
 
 
 def write_predictions(run: TrainingRun, model: str, frames: list[pl.DataFrame]) -> None:
     """Write a model's rows (``PREDICTION_COLUMNS``) of every task, atomically."""
     content = BytesIO()
-    pl.concat(frames).select(PREDICTION_COLUMNS).write_parquet(content)
+    pl.concat([frame.select(PREDICTION_COLUMNS) for frame in frames]).write_parquet(content)
     write_bytes(run.predictions(model), content.getvalue())

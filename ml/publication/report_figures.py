@@ -13,6 +13,7 @@ from ml.publication.report_icd import chapter, chapter_rank, colour, short_code
 MODEL_COLOURS = {
     "medbert": "#4338ca",
     "logistic_regression": "#e07b1a",
+    "lightgbm": "#a16207",
     "age_sex": "#8a94a6",
     "oracle": "#0f9d76",
     "champion": "#b4306e",
@@ -20,6 +21,7 @@ MODEL_COLOURS = {
 MODEL_NAMES = {
     "medbert": "Med-BERT",
     "logistic_regression": "Logistic regression",
+    "lightgbm": "LightGBM",
     "age_sex": "Age and sex",
     "oracle": "Oracle",
     "champion": "Champion",

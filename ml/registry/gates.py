@@ -10,6 +10,7 @@ from ml.common.files import write_json
 from ml.evaluation.results import (
     AGE_SEX,
     CHAMPION,
+    LIGHTGBM,
     LOGISTIC_REGRESSION,
     MEDBERT,
     Estimate,
@@ -75,7 +76,7 @@ def judge(evaluation: Evaluation, settings: Settings, rival: int | None = None) 
 def _task_checks(result: TaskResult, settings: Settings) -> list[Check]:
     model = result.all_days[MEDBERT]
     checks = [_better_than_chance(result.task, model), _calibrated(result.task, model)]
-    for other in sorted(set(result.all_days) & {AGE_SEX, LOGISTIC_REGRESSION}):
+    for other in sorted(set(result.all_days) & {AGE_SEX, LOGISTIC_REGRESSION, LIGHTGBM}):
         checks.append(_against(result, other, blocking=settings.gate_baselines, bound=0.0))
     if CHAMPION in result.all_days:
         checks.append(_against(result, CHAMPION, blocking=True, bound=settings.gate_difference))
@@ -83,7 +84,7 @@ def _task_checks(result: TaskResult, settings: Settings) -> list[Check]:
 
 
 def _events(result: TaskResult, settings: Settings) -> Check:
-    """Not blocking by itself: an outcome too rare to judge is left out, and said to be."""
+    """Not blocking by itself: an outcome that cannot be judged is no evidence, is left out, and said to be."""
     model = result.all_days.get(MEDBERT)
     events = model.events if model is not None else 0
     enough = events >= settings.gate_events and model is not None and model.auroc is not None
@@ -91,6 +92,9 @@ def _events(result: TaskResult, settings: Settings) -> Check:
     shown = f"fewer than {settings.min_cell}" if hidden else f"{events:,}"
     numbers: dict[str, Number] = {"events": None if hidden else events, "needed": settings.gate_events}
     sentence = f"{result.task}: {shown} held-out events, {settings.gate_events} are needed to judge it"
+    if model is None or model.auroc is None:
+        reason = result.reason or (model.reason if model is not None else None) or "Med-BERT was not judged"
+        sentence = f"{result.task} is not evaluable: {reason}"
     return Check("events", result.task, enough, False, numbers, sentence)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+from datetime import datetime
 
 import numpy as np
 import polars as pl
@@ -12,11 +14,15 @@ from sklearn.metrics import roc_auc_score
 
 from ml.cohorts.labels import make_labels
 from ml.cohorts.runs import TrainingRun, open_run
+from ml.cohorts.splits import split_all
 from ml.common.errors import ConfigError, NotFoundError, RefusedError
 from ml.evaluation import evaluate
+from ml.evaluation.judge import compare
 from ml.evaluation.results import Evaluation
-from ml.settings import Settings
-from tests.ml.evaluation.invented_hospital import AS_OF, answer, commit, invented_events
+from ml.evaluation.rows import JudgedRows
+from ml.registry import gates
+from ml.settings import Settings, get_settings
+from tests.ml.evaluation.invented_hospital import AS_OF, FIRST, answer, commit, invented_events
 
 
 def held_out(run: TrainingRun, model: str, task: str) -> pl.DataFrame:
@@ -34,7 +40,7 @@ def test_every_model_is_judged_on_the_same_rows_with_paired_intervals(run: Train
     answer(run, "oracle", noise=0.5)
     found = evaluate(run)
     task = found.tasks["heart_failure"]
-    assert found.models == ("medbert", "logistic_regression", "age_sex", "oracle")
+    assert found.models == ("medbert", "lightgbm", "logistic_regression", "age_sex", "oracle")
     assert task.horizon_days == 365
     rows = held_out(run, "medbert", "heart_failure")
     for model, result in task.all_days.items():
@@ -50,7 +56,8 @@ def test_every_model_is_judged_on_the_same_rows_with_paired_intervals(run: Train
     assert age_sex is not None
     assert paired is not None
     assert paired.value == pytest.approx(medbert.value - age_sex.value, abs=2e-6)
-    assert set(task.differences) == {f"medbert-minus-{m}" for m in ("logistic_regression", "age_sex", "oracle")}
+    others = ("lightgbm", "logistic_regression", "age_sex", "oracle")
+    assert set(task.differences) == {f"medbert-minus-{m}" for m in others}
     assert set(found.macro.models) == set(found.models)
     assert found.warnings == ()
 
@@ -78,9 +85,10 @@ def test_the_temporal_hold_out_is_the_newest_day_alone(run: TrainingRun) -> None
     assert task.temporal["medbert"].events == newest["boolean_value"].sum()
 
 
-def test_logistic_regression_finds_the_planted_risk_code_and_age_and_sex_alone_cannot(run: TrainingRun) -> None:
+@pytest.mark.parametrize("model", ["logistic_regression", "lightgbm"])
+def test_a_baseline_on_codes_finds_the_planted_risk_and_age_and_sex_alone_cannot(run: TrainingRun, model: str) -> None:
     task = evaluate(run).tasks["heart_failure"]
-    codes, age_sex = task.all_days["logistic_regression"].auroc, task.all_days["age_sex"].auroc
+    codes, age_sex = task.all_days[model].auroc, task.all_days["age_sex"].auroc
     assert codes is not None
     assert age_sex is not None
     assert codes.low > 0.55
@@ -89,7 +97,7 @@ def test_logistic_regression_finds_the_planted_risk_code_and_age_and_sex_alone_c
 
 def test_baselines_answer_for_tuning_and_held_out_rows_but_never_for_train(run: TrainingRun) -> None:
     evaluate(run)
-    for model in ("age_sex", "logistic_regression"):
+    for model in ("age_sex", "logistic_regression", "lightgbm"):
         written = pl.read_parquet(run.predictions(model))
         labels = pl.concat([pl.read_parquet(run.labels(t)) for t in ("heart_failure", "death")])
         assert set(written["split"].unique()) == {"tuning", "held_out"}
@@ -101,17 +109,50 @@ def test_an_outcome_without_events_gets_a_reason_instead_of_metrics(run: Trainin
     for result in found.tasks["death"].all_days.values():
         assert result.auroc is None
         assert result.roc == ()
-        assert "fewer than two" in (result.reason or "")
+        assert result.reason == "no held-out patient has the outcome"
     assert found.tasks["death"].differences == {}
     assert found.macro.tasks == ("heart_failure",)
+    assert found.not_evaluable == {"death": "no held-out patient has the outcome"}
+
+
+def test_alerts_and_net_benefit_have_paired_differences(run: TrainingRun) -> None:
+    task = evaluate(run).tasks["heart_failure"]
+    ours, theirs = task.all_days["medbert"], task.all_days["age_sex"]
+    paired = task.differences["medbert-minus-age_sex"]
+    assert [alert.rate for alert in ours.alerts] == [0.05, 0.1]  # one in a hundred would be about ten rows
+    for mine, other, both in zip(ours.alerts, theirs.alerts, paired.alerts, strict=True):
+        assert mine.sensitivity is not None
+        assert other.sensitivity is not None
+        assert both.sensitivity is not None
+        expected = mine.sensitivity.value - other.sensitivity.value
+        assert both.sensitivity.value == pytest.approx(expected, abs=2e-6)
+        assert mine.ppv is not None
+        assert mine.number_needed is not None
+        assert mine.number_needed.value == pytest.approx(1 / mine.ppv.value, abs=0.005)
+        assert mine.number_needed.low <= mine.number_needed.value <= mine.number_needed.high
+    assert [point.threshold for point in ours.net_benefit] == [point.threshold for point in paired.net_benefit]
+    assert len(ours.calibration_bands) == len(ours.calibration)
+    for (_, share, _), (low, high) in zip(ours.calibration, ours.calibration_bands, strict=True):
+        assert low <= share <= high
+
+
+def test_the_rows_are_divided_by_sex_and_age_band(run: TrainingRun) -> None:
+    task = evaluate(run).tasks["heart_failure"]
+    divisions = {group.by for group in task.subgroups}
+    assert divisions == {"sex", "age"}  # the invented hospital has one site
+    sexes = [group for group in task.subgroups if group.by == "sex"]
+    assert [group.value for group in sexes] == ["F", "M"]
+    assert sum(group.n or 0 for group in sexes) == task.all_days["medbert"].n
+    assert {group.draws for group in task.subgroups} == {100}
 
 
 def test_a_second_evaluation_gives_the_same_bytes(run: TrainingRun) -> None:
     first = evaluate(run).digest
-    content, baseline = run.evaluation.read_bytes(), run.predictions("logistic_regression").read_bytes()
+    content = run.evaluation.read_bytes()
+    baselines = [run.predictions(model).read_bytes() for model in ("logistic_regression", "lightgbm")]
     assert evaluate(run).digest == first
     assert run.evaluation.read_bytes() == content
-    assert run.predictions("logistic_regression").read_bytes() == baseline
+    assert [run.predictions(model).read_bytes() for model in ("logistic_regression", "lightgbm")] == baselines
 
 
 def test_an_evaluation_holds_no_patient(run: TrainingRun, caplog: pytest.LogCaptureFixture) -> None:
@@ -124,14 +165,36 @@ def test_an_evaluation_holds_no_patient(run: TrainingRun, caplog: pytest.LogCapt
     assert str(AS_OF) in text
 
 
-def test_predictions_that_miss_a_row_are_refused(run: TrainingRun) -> None:
+def not_judged(run: TrainingRun, model: str, reason: str) -> Evaluation:
+    """Evaluate: the model has the reason on heart failure, and the other models were judged."""
+    found = evaluate(run)
+    assert re.search(reason, found.tasks["heart_failure"].all_days[model].reason or "")
+    assert found.tasks["heart_failure"].all_days[model].auroc is None
+    assert found.tasks["heart_failure"].all_days["logistic_regression"].auroc is not None
+    return found
+
+
+def test_a_model_that_misses_a_row_is_not_judged_on_that_task_and_the_rest_goes_on(run: TrainingRun) -> None:
     one = held_out(run, "medbert", "heart_failure").row(0, named=True)
     rewrite(run, "medbert", ~((pl.col("subject_id") == one["subject_id"]) & (pl.col("split") == "held_out")))
-    with pytest.raises(RefusedError, match=r"does not cover the label rows of task 'heart_failure' \(\d+ missing, 0"):
-        evaluate(run)
+    reason = r"does not cover the label rows of task 'heart_failure' \(\d+ missing, 0"
+    found = not_judged(run, "medbert", reason)
+    verdict = gates.judge(found, get_settings())
+    assert not verdict.passed
+    assert "for want of evidence" in verdict.reason
+    assert any(re.search(reason, check.sentence) for check in verdict.checks)
 
 
-def test_predictions_of_a_train_patient_among_the_judged_are_refused(run: TrainingRun) -> None:
+def test_another_model_that_misses_a_row_leaves_med_bert_judged(run: TrainingRun) -> None:
+    answer(run, "champion", noise=1.0)
+    rewrite(run, "champion", (pl.col("task") != "heart_failure") | (pl.col("subject_id") % 3 != 0))
+    found = not_judged(run, "champion", "does not cover")
+    assert found.tasks["heart_failure"].all_days["medbert"].auroc is not None
+    assert "medbert-minus-champion" not in found.tasks["heart_failure"].differences
+    assert found.macro.tasks == ()
+
+
+def test_predictions_of_a_train_patient_among_the_judged_are_no_evidence(run: TrainingRun) -> None:
     labels = pl.read_parquet(run.labels("heart_failure"))
     intruder = labels.filter(pl.col("split") == "train").head(1)
     extra = intruder.with_columns(
@@ -139,17 +202,68 @@ def test_predictions_of_a_train_patient_among_the_judged_are_refused(run: Traini
     )
     frame = pl.read_parquet(run.predictions("medbert"))
     pl.concat([frame, extra.select(frame.columns)]).write_parquet(run.predictions("medbert"))
-    with pytest.raises(RefusedError, match="0 missing, 1 too many"):
-        evaluate(run)
+    not_judged(run, "medbert", "0 missing, 1 too many")
 
 
-def test_labels_that_call_a_train_patient_held_out_are_refused(run: TrainingRun) -> None:
+def test_labels_that_call_a_train_patient_held_out_are_no_evidence(run: TrainingRun) -> None:
     labels = pl.read_parquet(run.labels("heart_failure"))
     moved = pl.when(pl.col("subject_id") == labels["subject_id"][0]).then(pl.lit("held_out")).otherwise(pl.col("split"))
     assert labels["split"][0] != "held_out"
     labels.with_columns(split=moved).write_parquet(run.labels("heart_failure"))
-    with pytest.raises(RefusedError, match="in a split that is not theirs"):
-        evaluate(run)
+    found = evaluate(run)
+    assert "in a split that is not theirs" in found.not_evaluable["heart_failure"]
+    assert found.tasks["death"].all_days["medbert"].n > 0
+    assert not gates.judge(found, get_settings()).passed
+
+
+def test_labels_that_precede_birth_are_no_evidence(place: Settings) -> None:
+    unborn = {"subject_id": FIRST + 9999, "recorded_at": datetime(2010, 1, 1), "source_key": "invented/unborn"}
+    events = invented_events(800)
+    birth = events.head(1).with_columns(
+        *(pl.lit(value).cast(events.schema[name]).alias(name) for name, value in unborn.items()),
+        time=pl.lit(datetime(2019, 6, 1)).cast(pl.Datetime("us")),
+    )
+    commit(pl.concat([events, birth]))
+    run = open_run(AS_OF)
+    make_labels(run)
+    labels = pl.read_parquet(run.labels("death"))
+    split = split_all([FIRST + 9999], place.split_salt)[FIRST + 9999]
+    extra = labels.head(1).with_columns(subject_id=pl.lit(FIRST + 9999), split=pl.lit(split))
+    pl.concat([labels, extra]).write_parquet(run.labels("death"))
+    answer(run, "medbert", noise=1.0)
+    found = evaluate(run)
+    assert found.not_evaluable == {"death": "some of its labels precede their patient's birth"}
+    assert found.tasks["heart_failure"].all_days["medbert"].auroc is not None
+
+
+def test_fewer_than_thirty_patients_with_the_outcome_are_no_evidence(run: TrainingRun) -> None:
+    y = np.arange(400) < 29
+    subject = np.arange(400)
+    few = JudgedRows("death", subject, np.ones(400, bool), y, {"medbert": np.linspace(0.9, 0.1, 400)})
+    found = compare(run, {"death": few}, [])
+    assert found.not_evaluable == {"death": "fewer than 30 held-out patients with the outcome"}
+    enough = JudgedRows("death", subject, np.ones(400, bool), np.arange(400) < 30, few.probabilities)
+    assert compare(run, {"death": enough}, []).not_evaluable == {}
+
+
+def test_censored_labels_get_a_time_dependent_auroc_and_complete_ones_do_not(run: TrainingRun) -> None:
+    labels = pl.read_parquet(run.labels("heart_failure"))
+    days = pl.Series("time_to_event", np.random.default_rng(1).uniform(1, 364, len(labels)))
+    followed = labels.with_columns(
+        censored=~pl.col("boolean_value"),
+        time_to_event=pl.when(pl.col("boolean_value")).then(days).otherwise(pl.lit(400.0)),
+    )
+    followed.write_parquet(run.labels("heart_failure"))
+    assert evaluate(run).tasks["heart_failure"].all_days["medbert"].time_dependent_auroc is None
+    leaving = pl.when(pl.col("boolean_value") | (pl.col("subject_id") % 4 != 0)).then(pl.col("time_to_event"))
+    followed.with_columns(time_to_event=leaving.otherwise(days)).write_parquet(run.labels("heart_failure"))
+    task = evaluate(run).tasks["heart_failure"]
+    found, plain = task.all_days["medbert"].time_dependent_auroc, task.all_days["medbert"].auroc
+    assert found is not None
+    assert plain is not None
+    assert found.value == pytest.approx(plain.value, abs=0.05)
+    assert found.value != plain.value
+    assert task.differences["medbert-minus-age_sex"].time_dependent_auroc is not None
 
 
 @pytest.mark.parametrize(
@@ -160,11 +274,16 @@ def test_labels_that_call_a_train_patient_held_out_are_refused(run: TrainingRun)
         ({"predicted_boolean_probability": pl.lit(float("nan"))}, r"outside \[0, 1\]"),
     ],
 )
-def test_predictions_with_other_labels_or_impossible_probabilities_are_refused(
+def test_predictions_with_other_labels_or_impossible_probabilities_are_no_evidence(
     run: TrainingRun, columns: dict[str, pl.Expr], reason: str
 ) -> None:
     rewrite(run, "medbert", **columns)
-    with pytest.raises(RefusedError, match=reason):
+    not_judged(run, "medbert", reason)
+
+
+def test_a_file_of_predictions_without_a_column_is_refused(run: TrainingRun) -> None:
+    pl.read_parquet(run.predictions("medbert")).drop("task").write_parquet(run.predictions("medbert"))
+    with pytest.raises(RefusedError, match="predictions of model 'medbert' lack task"):
         evaluate(run)
 
 
@@ -201,7 +320,7 @@ def test_the_command_line_shows_what_was_found(run: TrainingRun) -> None:
     said = CliRunner().invoke(app, ["run"]).output
     found = Evaluation.load(run.evaluation)
     assert f"medbert              {found.tasks['heart_failure'].all_days['medbert'].auroc}" in said
-    assert "fewer than two held-out patients with the outcome" in said
+    assert "no held-out patient has the outcome" in said
     everything = json.loads(CliRunner().invoke(app, ["show", "--json"]).output)
     assert everything["digest"] == found.digest == found.summary()["digest"]
 

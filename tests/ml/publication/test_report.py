@@ -258,7 +258,7 @@ def test_a_database_out_of_reach_leaves_the_rest_of_the_report(
 def test_outcomes_too_rare_to_judge_give_reasons_instead_of_pictures(night: Settings) -> None:
     make_evaluation(make_log(), rare=True)
     text = words_of(write_report(AS_OF))
-    assert "fewer than two held-out patients with the outcome" in text
+    assert "no held-out patient has the outcome" in text
     assert "No outcome has enough events to compare the models." in text
     assert "No outcome has the eleven events" in text
 
