@@ -23,10 +23,10 @@ START = datetime(2010, 1, 1)
 RISK_CODE, NOISE = "ICD10CM//I10", tuple(f"ICD10CM//M{k}.{k % 10}" for k in range(10, 40))
 
 
-def invented_events(subjects: int, seed: int = 7, revealing: bool = False) -> pl.DataFrame:
+def invented_events(subjects: int, seed: int = 7, revealing: float = 0.0) -> pl.DataFrame:
     """Heart failure follows hypertension (I10); nobody dies.
 
-    ``revealing`` adds a code 364 days before every heart failure: seen at exactly the index days that precede one.
+    ``revealing`` adds a code 364 days before this share of heart failures: seen at exactly the index days before one.
     """
     rng = np.random.default_rng(seed)
     rows: list[tuple[int, datetime | None, str]] = []
@@ -41,7 +41,7 @@ def invented_events(subjects: int, seed: int = 7, revealing: bool = False) -> pl
         if rng.random() < (0.55 if sick else 0.12):
             event = START + timedelta(days=int(rng.integers(2000, 3640)))
             rows.append((subject, event, "ICD10CM//I50.9"))
-            if revealing:
+            if revealing and rng.random() < revealing:
                 rows.append((subject, event - timedelta(days=364), "ICD10CM//Z99.9"))
     frame = pl.DataFrame(
         rows, schema={"subject_id": pl.Int64, "time": pl.Datetime("us"), "code": pl.String}, orient="row"
@@ -49,6 +49,20 @@ def invented_events(subjects: int, seed: int = 7, revealing: bool = False) -> pl
     return frame.with_row_index("key").with_columns(
         recorded_at=pl.col("time").fill_null(START).clip(START), source_key=pl.format("invented/{}", "key")
     )
+
+
+def true_risks(labels: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+    """The oracle's answers: labels of heart failure with the probability that the invented hospital draws from.
+
+    Everybody with hypertension shows it by the first index day (day 1,499 at the latest), and no other code tells.
+    """
+    labels = labels.filter(pl.col("split") != "train")
+    start = (labels["prediction_time"] - START).dt.total_days().to_numpy()
+    window = (np.minimum(start + 365, 3640) - start) / 1640
+    sick = labels["subject_id"].is_in(events.filter(pl.col("code") == RISK_CODE)["subject_id"].implode()).to_numpy()
+    chance = np.where(sick, 0.55, 0.12)
+    p = chance * window / (1 - chance * (start - 2000) / 1640)
+    return labels.with_columns(predicted_boolean_probability=pl.Series(p), task=pl.lit("heart_failure"))
 
 
 def commit(events: pl.DataFrame) -> None:

@@ -293,24 +293,6 @@ def test_a_run_without_med_berts_predictions_says_so(run: TrainingRun) -> None:
         evaluate(run)
 
 
-def test_a_model_above_the_oracle_raises_a_leak_warning(run: TrainingRun) -> None:
-    answer(run, "oracle", noise=2.0)
-    answer(run, "medbert", noise=0.1)
-    warnings = evaluate(run).warnings
-    assert [(w.kind, w.task) for w in warnings] == [("above_oracle", "heart_failure")]
-    assert "'medbert'" in warnings[0].message
-
-
-def test_a_code_that_tells_the_outcome_by_itself_raises_a_leak_warning(place: Settings) -> None:
-    commit(invented_events(800, revealing=True))
-    run = open_run(AS_OF)
-    make_labels(run)
-    answer(run, "medbert", noise=1.0)
-    warnings = evaluate(run).warnings
-    assert {w.kind for w in warnings} == {"single_code"}
-    assert any("ICD10CM//Z99.9" in w.message for w in warnings)
-
-
 def test_the_command_line_shows_what_was_found(run: TrainingRun) -> None:
     from typer.testing import CliRunner
 
