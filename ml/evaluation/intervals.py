@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ml.evaluation.bootstrap import Counts
 from ml.evaluation.curves import calibration_curve, roc_curve
-from ml.evaluation.metrics import Draws, Scored, all_metrics, calibration_bands
+from ml.evaluation.metrics import Draws, Scored, all_metrics
 from ml.evaluation.results import (
     ALERT_RATES,
     CELL,
@@ -79,6 +79,15 @@ def _net_benefit(draws: Draws, difference: bool) -> tuple[NetBenefit, ...]:
     return tuple(found)
 
 
+def _bands(draws: Draws) -> tuple[tuple[float, float], ...]:
+    """95 % interval of the observed share in each calibration group."""
+    found: list[tuple[float, float]] = []
+    while (shares := draws.get(f"observed@{len(found)}")) is not None:
+        low, high = np.nanpercentile(shares[1:], [2.5, 97.5])
+        found.append((round(float(low), DIGITS), round(float(high), DIGITS)))
+    return tuple(found)
+
+
 def metric_set(draws: Draws, *, difference: bool = False) -> MetricSet:
     """Every metric in ``draws`` with its interval."""
     single = {metric: estimate(draws[metric]) for metric in (*METRICS, TIME_DEPENDENT) if metric in draws}
@@ -128,7 +137,7 @@ def _judge_model(rows: JudgedRows, scored: Scored, counts: Counts, keep: NDArray
         subjects=len(np.unique(scored.patient)),
         roc=roc_curve(scored.y, scored.p),
         calibration=calibration_curve(scored.y, scored.p),
-        calibration_bands=calibration_bands(scored, counts),
+        calibration_bands=_bands(draws),
         reason=f"{', '.join(lacking)} cannot be told from these rows" if lacking else None,
         **dict(metrics),
     )

@@ -24,7 +24,6 @@ __all__ = [
     "all_metrics",
     "auroc_auprc",
     "brier",
-    "calibration_bands",
     "patient_counts",
     "ranking_metrics",
 ]
@@ -48,8 +47,10 @@ class Scored:
     patient: NDArray[np.int64]
 
     def ranked(self, counts: Counts) -> Ranked:
-        """The walk down the sorted rows, at the house's alert rates and thresholds."""
-        return rank(order(self.y, self.p, self.patient, THRESHOLDS), counts, ALERT_RATES)
+        """The walk down the sorted rows, cut at ``THRESHOLDS`` and then where calibration groups begin."""
+        treated = [np.count_nonzero(self.p >= threshold) for threshold in THRESHOLDS]
+        groups = len(self.p) - np.array(calibration_edges(self.p))
+        return rank(order(self.y, self.p, self.patient, np.append(treated, groups)), counts, ALERT_RATES)
 
 
 def auroc_auprc(rows: Scored, counts: Counts) -> tuple[Floats, Floats]:
@@ -75,7 +76,8 @@ def ranking_metrics(found: Ranked) -> Draws:
 
     ``sensitivity@r`` and ``ppv@r``: the share r of rows with the highest risk is alerted, in each draw anew.
     ``net_benefit@t`` = TP/n − FP/n · t/(1 − t), where risks of t or more are treated; ``treat_all@t`` treats everybody
-    (Vickers & Elkin 2006, Med Decis Making 26:565).
+    (Vickers & Elkin 2006, Med Decis Making 26:565). ``observed@k``: observed share in group k of
+    ``curves.calibration_curve``, whose groups stay fixed.
     """
     rows = found.events + found.others
     one_class = (found.events == 0) | (found.others == 0)
@@ -83,11 +85,13 @@ def ranking_metrics(found: Ranked) -> Draws:
     for rate, caught in zip(ALERT_RATES, found.caught, strict=True):
         draws[f"sensitivity@{rate:g}"] = np.where(one_class, np.nan, _share(caught, found.events))
         draws[f"ppv@{rate:g}"] = np.where(one_class, np.nan, _share(caught, rate * rows))
-    for threshold, right, wrong in zip(THRESHOLDS, found.true_alarms, found.false_alarms, strict=True):
+    for k, threshold in enumerate(THRESHOLDS):
         odds = threshold / (1 - threshold)
-        draws[f"net_benefit@{threshold:g}"] = _share(right - wrong * odds, rows)
+        draws[f"net_benefit@{threshold:g}"] = _share(found.events_above[k] - found.others_above[k] * odds, rows)
         draws[f"treat_all@{threshold:g}"] = _share(found.events - found.others * odds, rows)
-    return draws
+    edges = slice(len(THRESHOLDS), None)
+    events, others = (-np.diff(above[edges], axis=0) for above in (found.events_above, found.others_above))
+    return draws | {f"observed@{k}": _share(events[k], events[k] + others[k]) for k in range(len(events))}
 
 
 def all_metrics(rows: Scored, counts: Counts) -> Draws:
@@ -95,18 +99,3 @@ def all_metrics(rows: Scored, counts: Counts) -> Draws:
     slope, intercept = calibration_slope_intercept(rows.y, rows.p, rows.patient, counts)
     rest = {"brier": brier(rows, counts), "calibration_slope": slope, "calibration_intercept": intercept}
     return ranking_metrics(rows.ranked(counts)) | rest
-
-
-def calibration_bands(rows: Scored, counts: Counts) -> tuple[tuple[float, float], ...]:
-    """95 % interval of the observed share in each group of ``curves.calibration_curve``, whose groups stay fixed."""
-    edges = calibration_edges(rows.p)
-    if len(edges) < 2:
-        return ()
-    rank_of = np.argsort(rows.p, kind="stable")
-    group = np.empty(len(rows.p), np.int64)
-    group[rank_of] = np.searchsorted(edges, np.arange(len(rows.p)), side="right") - 1
-    inside = group[:, None] == np.arange(len(edges) - 1)
-    sums = counts.sums(np.concatenate([inside & rows.y[:, None], inside], axis=1).astype(np.float64), rows.patient)
-    shares = _share(sums[:, : len(edges) - 1], sums[:, len(edges) - 1 :])[1:]
-    low, high = np.nanpercentile(shares, [2.5, 97.5], axis=0)
-    return tuple((round(float(a), 6), round(float(b), 6)) for a, b in zip(low, high, strict=True))

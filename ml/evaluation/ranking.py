@@ -4,7 +4,8 @@ Rows are sorted once per model and task and cut into groups: rows without an eve
 tie with an event among them. Groups without events only add up counts. On the way down the kernel notes how many
 events and others lie above given places: net benefit and sensitivity at fixed alert rates follow from that.
 
-The kernels are compiled when first called and not cached on disk: numba's cache unpickles what it finds there.
+The kernels are compiled when first called and not cached on disk: numba's cache unpickles what it finds there. They
+assign element by element, for whole arrays take more than twice as long to compile.
 Heavy import (numba): only evaluation's own work imports this module.
 """
 
@@ -36,7 +37,7 @@ class Order:
         start: (groups + 1,), first row of each group, and the number of rows.
         kind: int8 (groups,), ``OTHERS``, ``EVENT`` or ``TIE``.
         places: (places,), rising numbers of rows from the top, none of which cuts a tie; 0 is the first.
-        thresholds: index into ``places`` of the rows at or above each threshold.
+        cuts: index into ``places`` of each cut that was asked for.
     """
 
     patient: Ints
@@ -45,11 +46,14 @@ class Order:
     start: Ints
     kind: NDArray[np.int8]
     places: Ints
-    thresholds: NDArray[np.int64]
+    cuts: NDArray[np.int64]
 
 
-def order(y: NDArray[np.bool_], p: Floats, patient: NDArray[np.integer], thresholds: tuple[float, ...]) -> Order:
-    """Sort rows and cut them into groups; there must be at least one row."""
+def order(y: NDArray[np.bool_], p: Floats, patient: NDArray[np.integer], cuts: NDArray[np.integer]) -> Order:
+    """Sort rows and cut them into groups; there must be at least one row.
+
+    ``cuts``: numbers of rows from the top at which to note what lies above; none may cut a tie.
+    """
     rank = np.argsort(-p, kind="stable")
     risk, event = p[rank], y[rank]
     last = np.append(risk[1:] != risk[:-1], True)
@@ -57,9 +61,8 @@ def order(y: NDArray[np.bool_], p: Floats, patient: NDArray[np.integer], thresho
     first = np.append(0, ends[:-1])
     events = np.add.reduceat(event.astype(np.int64), first)
     kind = np.where(events == 0, OTHERS, np.where(ends - first == 1, EVENT, TIE))
-    above = np.searchsorted(-risk, -np.asarray(thresholds), side="right")
     sparse = ends[np.searchsorted(ends, np.arange(SPARSE, len(p), SPARSE))]
-    places = np.unique(np.concatenate([[0, len(p)], above, sparse]))
+    places = np.unique(np.concatenate([[0, len(p)], cuts, sparse]))
     keep = (kind != OTHERS) | np.append(True, kind[:-1] != OTHERS) | np.isin(first, places)
     return Order(
         patient=patient[rank].astype(np.int32),
@@ -68,7 +71,7 @@ def order(y: NDArray[np.bool_], p: Floats, patient: NDArray[np.integer], thresho
         start=np.append(first[keep], len(p)).astype(np.int32),
         kind=kind[keep].astype(np.int8),
         places=places.astype(np.int32),
-        thresholds=np.searchsorted(places, above),
+        cuts=np.searchsorted(places, cuts),
     )
 
 
@@ -80,7 +83,7 @@ class Ranked:
         auroc: (draws,), ties count half; NaN where a draw has one class.
         auprc: (draws,), average precision; NaN where a draw has one class.
         events, others: (draws,), weight of the rows with and without the event.
-        true_alarms, false_alarms: (thresholds, draws), weight of events and others at or above each threshold.
+        events_above, others_above: (cuts, draws), weight of events and others above each cut.
         caught: (rates, draws), weight of events among the alerted; those who tie at the border are alerted by lot,
             and this is what to expect.
     """
@@ -89,45 +92,49 @@ class Ranked:
     auprc: Floats
     events: NDArray[np.int64]
     others: NDArray[np.int64]
-    true_alarms: NDArray[np.int64]
-    false_alarms: NDArray[np.int64]
+    events_above: NDArray[np.int64]
+    others_above: NDArray[np.int64]
     caught: Floats
 
 
 @njit(nogil=True, error_model="numpy")
 def _walk(patient: Any, event: Any, start: Any, kind: Any, places: Any, block: Any, above: Any, curve: Any) -> None:
     """Walk down one block: ``above`` int32 (places, 2, WIDTH) events and others above; ``curve`` (2, WIDTH) areas."""
-    positives, negatives = np.zeros(WIDTH, np.int32), np.zeros(WIDTH, np.int32)  # above the group at hand
-    tied, tied_others = np.zeros(WIDTH, np.int32), np.zeros(WIDTH, np.int32)
-    discordant, precision = curve[0], curve[1]
-    discordant[:], precision[:] = 0.0, 0.0
+    width = block.shape[1]
+    positives, negatives = np.zeros(width, np.int32), np.zeros(width, np.int32)  # above the group at hand
+    tied, tied_others = np.zeros(width, np.int32), np.zeros(width, np.int32)
+    discordant, precision = np.zeros(width), np.zeros(width)
     place = 0
     for g in range(kind.shape[0]):
         a, z = start[g], start[g + 1]
         if a == places[place]:
-            above[place, 0], above[place, 1] = positives, negatives
+            for k in range(width):
+                above[place, 0, k], above[place, 1, k] = positives[k], negatives[k]
             place += 1
         if kind[g] == OTHERS:
             for i in range(a, z):
                 weight = block[patient[i]]
-                for k in range(WIDTH):
+                for k in range(width):
                     negatives[k] += weight[k]
             continue
-        tied[:], tied_others[:] = 0, 0
+        for k in range(width):
+            tied[k] = tied_others[k] = 0
         for i in range(a, z):
             weight = block[patient[i]]
             if event[i]:
-                for k in range(WIDTH):
+                for k in range(width):
                     tied[k] += weight[k]
             else:
-                for k in range(WIDTH):
+                for k in range(width):
                     tied_others[k] += weight[k]
-        for k in range(WIDTH):
+        for k in range(width):
             discordant[k] += np.float64(tied[k]) * (negatives[k] + 0.5 * tied_others[k])
             positives[k] += tied[k]
             negatives[k] += tied_others[k]
             precision[k] += tied[k] * (np.float64(positives[k]) / max(positives[k] + negatives[k], 1))
-    above[place, 0], above[place, 1] = positives, negatives
+    for k in range(width):
+        above[place, 0, k], above[place, 1, k] = positives[k], negatives[k]
+        curve[0, k], curve[1, k] = discordant[k], precision[k]
 
 
 @njit(nogil=True, error_model="numpy")
@@ -160,15 +167,15 @@ def _alerted(patient: Any, event: Any, last: Any, places: Any, block: Any, above
 @njit(nogil=True, error_model="numpy")
 def _rank(
     patient: Any, event: Any, last: Any, start: Any, kind: Any, places: Any, blocks: Any, rates: Any, marks: Any,
-    curves: Any, totals: Any, alarms: Any, caught: Any,
+    curves: Any, totals: Any, noted: Any, caught: Any,
 ) -> None:  # fmt: skip
     above = np.empty((places.shape[0], 2, WIDTH), np.int32)
     for b in range(blocks.shape[0]):
         _walk(patient, event, start, kind, places, blocks[b], above, curves[b])
-        totals[b] = above[places.shape[0] - 1]
-        for t in range(marks.shape[0]):
-            alarms[b, t] = above[marks[t]]
         for k in range(WIDTH):
+            totals[b, 0, k], totals[b, 1, k] = above[places.shape[0] - 1, 0, k], above[places.shape[0] - 1, 1, k]
+            for t in range(marks.shape[0]):
+                noted[b, t, 0, k], noted[b, t, 1, k] = above[marks[t], 0, k], above[marks[t], 1, k]
             rows = np.float64(totals[b, 0, k]) + totals[b, 1, k]
             for r in range(rates.shape[0]):
                 caught[b, r, k] = _alerted(patient, event, last, places, blocks[b], above, k, rates[r] * rows)
@@ -185,17 +192,17 @@ def rank(rows: Order, counts: Counts, rates: tuple[float, ...]) -> Ranked:
     blocks = len(counts.blocks)
     curves = np.empty((blocks, 2, WIDTH))
     totals = np.empty((blocks, 2, WIDTH), np.int64)
-    alarms = np.empty((blocks, len(rows.thresholds), 2, WIDTH), np.int64)
+    noted = np.empty((blocks, len(rows.cuts), 2, WIDTH), np.int64)
     caught = np.empty((blocks, len(rates), WIDTH))
     _rank(
         rows.patient, rows.event, rows.last, rows.start, rows.kind, rows.places, counts.blocks,
-        np.asarray(rates, np.float64), rows.thresholds, curves, totals, alarms, caught,
+        np.asarray(rates, np.float64), rows.cuts, curves, totals, noted, caught,
     )  # fmt: skip
     events, others = _by_draw(totals, counts.draws)
     discordant, precision = _by_draw(curves, counts.draws)
-    true_alarms, false_alarms = np.moveaxis(_by_draw(alarms, counts.draws), 1, 0)
+    events_above, others_above = np.moveaxis(_by_draw(noted, counts.draws), 1, 0)
     both = (events > 0) & (others > 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         auroc = np.where(both, 1 - discordant / (events * others.astype(np.float64)), np.nan)
         auprc = np.where(both, precision / events, np.nan)
-    return Ranked(auroc, auprc, events, others, true_alarms, false_alarms, _by_draw(caught, counts.draws))
+    return Ranked(auroc, auprc, events, others, events_above, others_above, _by_draw(caught, counts.draws))

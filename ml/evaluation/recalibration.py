@@ -9,6 +9,7 @@ Chebyshev's method costs a few more columns and leaves a third of that. A test h
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations_with_replacement, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,25 +73,30 @@ def _converged(rows: _Rows, beta: Floats) -> Floats:
     return nothing
 
 
-def _stepped(rows: _Rows, beta: Floats, patient: NDArray[np.integer], counts: Counts) -> Floats:
-    """Each draw's coefficients, (draws, k), one step from ``beta``."""
+def _columns(rows: _Rows, beta: Floats) -> list[Floats]:
+    """What one step from ``beta`` sums up: gradient, Hessian and third derivatives, each once for every symmetric."""
     residual, variance, third = rows.derivatives(beta)
-    k = len(beta)
-    pairs = [(i, j) for i in range(k) for j in range(i, k)]
-    triples = [(i, j, m) for i, j in pairs for m in range(j, k)]
-    x = rows.design
+    x, k = rows.design, len(beta)
     columns = [x[i] * residual for i in range(k)]
-    columns += [x[i] * x[j] * variance for i, j in pairs]
-    columns += [x[i] * x[j] * x[m] * third for i, j, m in triples]
-    sums = counts.sums(np.stack(columns, axis=1), patient).T
-    gradient, second, cubic = sums[:k].T, sums[k : k + len(pairs)], sums[k + len(pairs) :]
-    hessian, curvature = np.empty((counts.draws, k, k)), np.empty((counts.draws, k, k, k))
-    for i in range(k):
-        for j in range(k):
-            hessian[:, i, j] = second[pairs.index((min(i, j), max(i, j)))]
-            for m in range(k):
-                a, b, c = sorted((i, j, m))
-                curvature[:, i, j, m] = cubic[triples.index((a, b, c))]
+    columns += [x[i] * x[j] * variance for i, j in _sorted_indices(k, 2)]
+    columns += [x[i] * x[j] * x[m] * third for i, j, m in _sorted_indices(k, 3)]
+    return columns
+
+
+def _sorted_indices(k: int, order: int) -> list[tuple[int, ...]]:
+    return list(combinations_with_replacement(range(k), order))
+
+
+def _stepped(sums: Floats, beta: Floats) -> Floats:
+    """Each draw's coefficients, (draws, k), one step from ``beta``; ``sums`` (draws, columns)."""
+    k, draws = len(beta), len(sums)
+    pairs, triples = _sorted_indices(k, 2), _sorted_indices(k, 3)
+    gradient, second, cubic = np.split(sums, [k, k + len(pairs)], axis=1)
+    hessian, curvature = np.empty((draws, k, k)), np.empty((draws, k, k, k))
+    for i, j in product(range(k), range(k)):
+        hessian[:, i, j] = second[:, pairs.index(tuple(sorted((i, j))))]
+    for i, j, m in product(range(k), range(k), range(k)):
+        curvature[:, i, j, m] = cubic[:, triples.index(tuple(sorted((i, j, m))))]
     usable = np.linalg.det(hessian) > 1e-12 * np.prod(np.diagonal(hessian, axis1=1, axis2=2), axis=1)
     hessian[~usable] = np.eye(k)
     newton = np.linalg.solve(hessian, gradient[..., None])[..., 0]
@@ -115,19 +121,16 @@ def calibration_slope_intercept(
     prevalence = np.array([logit(truth.mean()[None])[0]])
     line = _Rows(np.stack([np.ones_like(x), x]), np.zeros_like(x), truth)
     level = _Rows(np.ones((1, len(x))), x, truth)
-    found = []
-    for rows, start in ((line, np.append(prevalence, 0.0)), (level, prevalence - x.mean())):
-        beta = _converged(rows, start)
-        each = _stepped(rows, beta, patient, counts) if np.isfinite(beta).all() else nothing[:, None]
-        if np.isfinite(beta).all():
-            each[0] = beta
-        found.append(each[:, -1])
-    one_class = _one_class(y, patient, counts)
-    slope, intercept = (np.where(one_class, np.nan, each) for each in found)
-    return slope, intercept
-
-
-def _one_class(y: NDArray[np.bool_], patient: NDArray[np.integer], counts: Counts) -> NDArray[np.bool_]:
-    """Draws without an event, or without a non-event."""
-    found: NDArray[np.bool_] = (counts.sums(np.stack([y, ~y], axis=1).astype(np.float64), patient) == 0).any(axis=1)
-    return found
+    fits = [(line, _converged(line, np.append(prevalence, 0.0))), (level, _converged(level, prevalence - x.mean()))]
+    columns = [_columns(rows, beta) if np.isfinite(beta).all() else [] for rows, beta in fits]
+    sums = counts.sums(np.stack([truth, 1 - truth, *columns[0], *columns[1]], axis=1), patient)
+    one_class = (sums[:, :2] == 0).any(axis=1)
+    found, parts = [], np.split(sums[:, 2:], [len(columns[0])], axis=1)
+    for (_rows, beta), part in zip(fits, parts, strict=True):
+        if not part.shape[1]:
+            found.append(nothing.copy())
+            continue
+        each = _stepped(part, beta)
+        each[0] = beta
+        found.append(np.where(one_class, np.nan, each[:, -1]))
+    return found[0], found[1]

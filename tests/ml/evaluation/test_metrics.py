@@ -17,7 +17,6 @@ from ml.evaluation.metrics import (
     all_metrics,
     auroc_auprc,
     brier,
-    calibration_bands,
     patient_counts,
     ranking_metrics,
 )
@@ -85,11 +84,12 @@ def test_alerts_and_threshold_counts_equal_a_count_one_by_one(
     one, count = case
     rows = Scored(np.tile(one.y, copies * 20), np.tile(one.p, copies * 20), np.tile(one.patient, copies * 20))
     weight, thresholds = count[rows.patient], (0.1, 0.2, 0.5, 0.99)
-    found = rank(order(rows.y, rows.p, rows.patient, thresholds), Counts.of(count[None]), (rate,))
+    cuts = np.array([(rows.p >= threshold).sum() for threshold in thresholds])
+    found = rank(order(rows.y, rows.p, rows.patient, cuts), Counts.of(count[None]), (rate,))
     assert found.caught[0, 0] == pytest.approx(caught_one_by_one(rows, weight, rate * weight.sum()), abs=1e-9)
     for k, threshold in enumerate(thresholds):
-        assert found.true_alarms[k, 0] == weight[(rows.p >= threshold) & rows.y].sum()
-        assert found.false_alarms[k, 0] == weight[(rows.p >= threshold) & ~rows.y].sum()
+        assert found.events_above[k, 0] == weight[(rows.p >= threshold) & rows.y].sum()
+        assert found.others_above[k, 0] == weight[(rows.p >= threshold) & ~rows.y].sum()
 
 
 def test_alerts_among_many_distinct_risks_equal_a_count_one_by_one() -> None:
@@ -202,11 +202,15 @@ def test_a_constant_risk_has_no_slope_but_an_intercept() -> None:
 
 def test_calibration_bands_hold_the_observed_share_and_are_as_wide_as_chance() -> None:
     rows, counts = scored(rows=20_000, patients=20_000), patient_counts(20_000, 300, seed=1)
-    bands, curve = np.array(calibration_bands(rows, counts)), np.array(calibration_curve(rows.y, rows.p))
+    draws, curve = ranking_metrics(rows.ranked(counts)), np.array(calibration_curve(rows.y, rows.p))
+    shares = np.stack([draws[f"observed@{k}"] for k in range(10)])
+    assert shares[:, 0] == pytest.approx(curve[:, 1], abs=1e-6)
+    bands = np.percentile(shares[:, 1:], [2.5, 97.5], axis=1).T
     assert ((bands[:, 0] < curve[:, 1]) & (curve[:, 1] < bands[:, 1])).all()
     wide = 2 * 1.96 * np.sqrt(curve[:, 1] * (1 - curve[:, 1]) / curve[:, 2])
     assert (bands[:, 1] - bands[:, 0]) / wide == pytest.approx(1, abs=0.2)
-    assert calibration_bands(Scored(rows.y[:5], rows.p[:5], rows.patient[:5]), counts) == ()
+    few = Scored(rows.y[:5], rows.p[:5], rows.patient[:5])
+    assert "observed@0" not in ranking_metrics(few.ranked(counts))
 
 
 def test_thinned_roc_curve_keeps_its_ends_and_its_area() -> None:
