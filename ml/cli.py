@@ -13,6 +13,7 @@ from infra.embedded.night import night
 from infra.postgres.commands import app as database
 from ml.cohorts.commands import app as cohorts
 from ml.cohorts.export_commands import app as export
+from ml.cohorts.task_commands import app as tasks
 from ml.common.errors import VigilError
 from ml.demo.commands import app as demo
 from ml.evaluation.commands import app as evaluation
@@ -41,7 +42,8 @@ app.add_typer(load, name="load", help="Bring CSV exports and MEDS datasets into 
 app.command("reconcile")(reconcile)
 app.command("erase")(erase)
 app.add_typer(demo, name="demo", help="The demo hospital.")
-app.add_typer(cohorts, name="cohorts", help="Tasks and labels.")
+app.add_typer(tasks, name="tasks", help="The outcomes that can be predicted.")
+app.add_typer(cohorts, name="cohorts", help="Labels of a run.")
 app.add_typer(export, name="export", help="A snapshot in a format that other tools read.")
 app.add_typer(sequences, name="sequences", help="Vocabulary and token stores.")
 app.add_typer(training, name="train", help="Pretraining and fine-tuning.")

@@ -71,6 +71,7 @@ class Settings(BaseSettings):
     tasks: tuple[str, ...] = Field(
         ("death", "heart_failure", "stroke", "type_2_diabetes"), description="names of files in ml/cohorts/tasks"
     )
+    task_folder: Path | None = Field(None, description="folder of a hospital's own task files, beside Vigil's")
     index_days: int = Field(5, ge=2, description="number of index days, one every index_step days before as_of")
     index_step: int = Field(365, ge=1, description="days between two index days, and before as_of")
     preset: str = Field("night", description="model and training preset: a file of ml/models/presets")

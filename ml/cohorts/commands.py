@@ -1,4 +1,4 @@
-"""`vigil cohorts …`: tasks and labels."""
+"""`vigil cohorts …`: labels."""
 
 from __future__ import annotations
 
@@ -7,20 +7,15 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Tasks, labels and splits.", no_args_is_help=True)
+app = typer.Typer(help="Labels of a run.", no_args_is_help=True)
 AsOf = Annotated[
     datetime | None, typer.Option("--as-of", formats=["%Y-%m-%d"], help="the snapshot's day; default newest")
 ]
 
 
-@app.command()
-def tasks() -> None:
-    """List the outcomes that can be predicted."""
-    from ml.cohorts.tasks import load_task, task_names
-
-    for name in task_names():
-        task = load_task(name)
-        typer.echo(f"{name}: {task.description} ({task.horizon_days} days)")
+@app.callback()
+def main() -> None:
+    """Labels of a run."""
 
 
 @app.command()

@@ -46,6 +46,9 @@ class TrainingRun:
     def labels(self, task: str) -> Path:
         return self.path / "labels" / f"{task}.parquet"
 
+    def times(self, task: str) -> Path:
+        return self.path / "labels" / "times" / f"{task}.parquet"
+
     def predictions(self, model: str) -> Path:
         """MEDS evaluation schema plus ``task`` and ``split``: held-out and tuning patients at every index day."""
         return self.path / "predictions" / f"{model}.parquet"

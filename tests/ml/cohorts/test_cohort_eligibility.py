@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ml.cohorts import check_disjoint, eligible, load_task, split_all, task_names
+from ml.cohorts import check_disjoint, eligible, load_task, split_all
 from ml.common.errors import ConfigError, VigilError
 from tests.ml.synthetic_log import as_events, event, person
 
@@ -77,12 +77,44 @@ def test_outcome_codes(task: str, code: str, hit: bool) -> None:
     assert (scope(person(0), event(0, code, SEEN), task=task)[1] == "prior outcome") is hit
 
 
-def test_every_task_file_parses_and_has_a_years_horizon() -> None:
-    assert {"death", "heart_failure", "stroke", "type_2_diabetes"} <= set(task_names())
-    for name in task_names():
+def test_the_tasks_of_the_night_begin_at_once_and_have_a_years_horizon() -> None:
+    for name in ("death", "heart_failure", "stroke", "type_2_diabetes"):
         task = load_task(name)
-        assert task.horizon_days == 365
+        assert (task.delay_days, task.horizon_days) == (0, 365)
         assert task.excludes_prior
+
+
+def test_age_history_and_population_are_each_tasks_own() -> None:
+    sixty = event(0, "ICD10CM//I10", SEEN)
+    assert scope(person(0, born="1963-07-02"), sixty, task="death_60_plus") == {1: "under 60"}
+    assert scope(person(0, born="1963-07-01"), sixty, task="death_60_plus") == {1: None}
+    assert scope(person(0), sixty, task="depression") == {1: "history shorter than 365 days"}
+    assert scope(person(0), sixty, event(0, "ICD10CM//I10", "2022-07-01"), task="depression") == {1: None}
+    old = event(0, "ICD10CM//I10", "2015-07-01")
+    assert scope(person(0, sex="M"), sixty, old, task="breast_cancer") == {1: "outside the population: female"}
+    assert scope(person(0), sixty, old, task="breast_cancer") == {1: None}
+
+
+def test_a_pregnancy_is_at_risk_until_it_ends_or_has_the_outcome() -> None:
+    mother = (person(0, born="1990-01-01"), event(0, "ICD10CM//Z34.81", "2023-05-01"))
+    assert scope(*mother, task="preterm_birth") == {1: None}
+    assert scope(*mother, event(0, "ICD10CM//O80", "2023-06-01"), task="preterm_birth") == {
+        1: "outside the population: pregnant"
+    }
+    assert scope(*mother, event(0, "ICD10CM//O60.02", "2023-06-01"), task="preterm_birth") == {1: "prior outcome"}
+    assert scope(*mother, event(0, "ICD10CM//O60.02", "2019-06-01"), task="preterm_birth") == {1: None}
+
+
+def test_heart_failure_in_diabetes_asks_for_two_encounters_and_treatment_or_a_raised_hba1c() -> None:
+    twice = [event(0, "ICD10CM//E11.9", "2020-01-01"), event(0, "ICD10CM//E11.9", "2021-01-01"), person(0)]
+    seen, outside = event(0, "ICD10CM//I10", SEEN), "outside the population: type_2_diabetes"
+    assert scope(*twice, seen, task="heart_failure_in_diabetes") == {1: outside}
+    assert scope(*twice, event(0, "ATC//A10BA02", SEEN), task="heart_failure_in_diabetes") == {1: None}
+    for value, reason in ((6.4, outside), (6.5, None)):
+        a1c = event(0, "LOINC//4548-4", SEEN, value=value)
+        assert scope(*twice, a1c, task="heart_failure_in_diabetes") == {1: reason}
+    one_moment = [event(0, "ICD10CM//E11.9", "2020-01-01"), event(0, "ICD9CM//250.00", "2020-01-01"), person(0)]
+    assert scope(*one_moment, event(0, "ATC//A10BA02", SEEN), task="heart_failure_in_diabetes") == {1: outside}
 
 
 def test_an_unknown_task_is_refused_with_the_known_ones() -> None:
