@@ -128,12 +128,12 @@ def read_windows(content: dict[str, Any]) -> Windows:
     outcome = _known(predicates, target["label"], targets[0])
     length = _days(_AFTER_START, target.get("end"), f"the end of window '{targets[0]}'", "start + Nd")
     _check_edges(targets[0], target)
-    _check_prediction_time({**windows, targets[0]: target})
     past = [one for name, window in windows.items() if name != between for one in _past(name, window, predicates)]
     gap = list(_conditions(between, windows[between], predicates, None)) if between else []
     target_has = list(_conditions(targets[0], target, predicates, None))
     if target_has:
         raise UnsupportedError(f"window '{targets[0]}' has the label, so it can have no 'has'")
+    _check_prediction_time({**windows, targets[0]: target})
     return Windows(outcome, delay, delay + length, (*_demographics(content), *past), tuple(gap))
 
 

@@ -73,9 +73,9 @@ def _reason(times: pl.DataFrame, complete: pl.DataFrame, judged: SplitCount) -> 
     early = int(times["before_birth"].sum())
     whom = f"{judged.split.replace('_', '-')} patients"
     reasons = (
-        (overlapping, f"splits overlap: {overlapping} subjects lie in more than one"),
-        (strange, f"{strange} rows lie in no split"),
-        (early, f"{early} labels precede birth"),
+        (overlapping, f"subjects in more than one split: {overlapping}"),
+        (strange, f"rows in no split: {strange}"),
+        (early, f"labels that precede birth: {early}"),
         (times.is_empty(), "nobody is at risk"),
         (complete.is_empty(), "no window is over yet"),
         (not judged.rows, f"nobody is at risk among {whom}"),
