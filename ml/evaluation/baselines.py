@@ -24,7 +24,8 @@ from ml.evaluation.rows import at, write_predictions
 
 Floats = NDArray[np.float64]
 LEAST_ROWS = 10  # training rows that must show a code for it to become a feature
-PENALTIES = (0.003, 0.02, 0.1)  # inverse strengths C, weakest last: each fit starts from the one before
+PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1)  # inverse strengths C, weakest last: each fit starts from the one before
+FREE = 10.0  # age and sex enter this much enlarged, so that the penalty of codes hardly touches them
 AGE_SEX_PENALTIES = (1.0,)
 
 
@@ -34,7 +35,7 @@ class Design:
 
     Attributes:
         age_sex: a spline of age for each sex.
-        linear: that, whether a code was ever recorded, and the logarithm of its counts in the shorter windows.
+        linear: that enlarged by ``FREE``, whether a code was ever recorded, and log counts in the shorter windows.
         counts: age, sex, and the counts in every window as they are.
     """
 
@@ -76,7 +77,7 @@ def make_design(features: Features, train: NDArray[np.int64]) -> Design:
     facts = np.column_stack([np.nan_to_num(features.age, nan=-1.0), *((features.sex == sex) for sex in sexes)])
     return Design(
         age_sex,
-        sp.hstack([age_sex, *blocks], format="csr", dtype=np.float64),
+        sp.hstack([age_sex * FREE, *blocks], format="csr", dtype=np.float64),
         sp.hstack([sp.csr_matrix(facts), *kept], format="csr", dtype=np.float32),
     )
 
@@ -114,15 +115,14 @@ def fit_logistic(design: sp.csr_matrix, rows: TaskRows, penalties: tuple[float, 
     if (share := _nothing_to_fit(rows)) is not None:
         return share
     y = rows.train_y
-    model = LogisticRegression(solver="lbfgs", warm_start=True, max_iter=100, tol=1e-3)
+    model = LogisticRegression(solver="lbfgs", warm_start=True, max_iter=300, tol=1e-4)
     x_train, x_tuning, x_answered = design[rows.train], design[rows.tuning], design[rows.answered_rows]
     best, answer = np.inf, np.empty(0)
     for penalty in penalties:
         model.set_params(C=penalty).fit(x_train, y)
         loss = _log_loss(rows.tuning_y, model.predict_proba(x_tuning)[:, 1]) if len(rows.tuning) else 0.0
-        if loss >= best:
-            break  # the loss is convex enough along the path: weaker penalties only get worse
-        best, answer = loss, model.predict_proba(x_answered)[:, 1] if len(rows.answered_rows) else answer
+        if loss < best:
+            best, answer = loss, model.predict_proba(x_answered)[:, 1] if len(rows.answered_rows) else answer
     return answer
 
 

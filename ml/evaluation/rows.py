@@ -26,7 +26,6 @@ Division = Literal["sex", "age", "site"]
 
 KEY = ["subject_id", "prediction_time"]
 LABEL_COLUMNS = [*KEY, "boolean_value", "split"]
-FOLLOW_UP_COLUMNS = ["time_to_event", "censored"]  # days to the event, or to the end of follow-up where censored
 PREDICTION_COLUMNS = [*KEY, "boolean_value", "predicted_boolean_probability", "task", "split"]
 
 
@@ -62,7 +61,7 @@ class JudgedRows:
         probabilities: by model, float64 (rows,).
         faults: by model, why its answers cannot be judged.
         groups: by ``sex``, ``age`` (band) and ``site``, the group of each row, str (rows,).
-        follow_up: where the labels say how long each row was followed.
+        follow_up: how each row ended, where the run says so.
         horizon_days: end of the label window.
     """
 
@@ -83,7 +82,7 @@ def at(day: date) -> pl.Expr:
 
 
 def read_labels(run: TrainingRun, task: str) -> pl.DataFrame:
-    """Label rows of a task: ``LABEL_COLUMNS``, and those of ``FOLLOW_UP_COLUMNS`` it has, by subject and time.
+    """Label rows of a task: ``LABEL_COLUMNS``, sorted by subject and time.
 
     Raises:
         NotFoundError: the task has no labels in this run.
@@ -92,9 +91,9 @@ def read_labels(run: TrainingRun, task: str) -> pl.DataFrame:
     path = run.labels(task)
     if not path.exists():
         raise NotFoundError(f"no labels of task '{task}' in run {run.name}", "make the labels of the run first")
-    known = pl.read_parquet_schema(path)
-    columns = [*LABEL_COLUMNS, *(name for name in FOLLOW_UP_COLUMNS if name in known)]
-    labels = pl.read_parquet(path, columns=columns).with_columns(pl.col("prediction_time").cast(pl.Datetime("us")))
+    labels = pl.read_parquet(path, columns=LABEL_COLUMNS).with_columns(
+        pl.col("prediction_time").cast(pl.Datetime("us"))
+    )
     _check_splits(labels, task)
     return labels.sort(KEY)
 
@@ -139,11 +138,18 @@ def _probabilities(model: str, task: str, held_out: pl.DataFrame, answers: pl.Da
     return p
 
 
-def _follow_up(held_out: pl.DataFrame) -> FollowUp | None:
-    if not set(FOLLOW_UP_COLUMNS) <= set(held_out.columns):
+def _follow_up(run: TrainingRun, task: str, held_out: pl.DataFrame) -> FollowUp | None:
+    """How the rows ended, where the run has times to event beside its labels; a death ends the follow-up."""
+    path = run.labels(task).parent / "times" / f"{task}.parquet"
+    if not path.exists():
         return None
-    days, censored = (held_out[name] for name in FOLLOW_UP_COLUMNS)
-    return FollowUp(days.cast(pl.Float64).to_numpy(), ~censored.to_numpy())
+    times = pl.read_parquet(path, columns=[*KEY, "event", "observed_days"])
+    times = times.with_columns(pl.col("prediction_time").cast(pl.Datetime("us")))
+    joined = held_out.select(KEY).join(times, on=KEY, how="left", validate="1:1", maintain_order="left")
+    if joined["event"].null_count():
+        log.warning("times to event of task '%s' do not cover its labels; censoring is left out of account", task)
+        return None
+    return FollowUp(joined["observed_days"].cast(pl.Float64).to_numpy(), joined["event"].to_numpy())
 
 
 def read_judged(run: TrainingRun, task: str, labels: pl.DataFrame) -> JudgedRows:
@@ -167,7 +173,7 @@ def read_judged(run: TrainingRun, task: str, labels: pl.DataFrame) -> JudgedRows
                 faults[path.stem] = error.cause
     newest = held_out.select(pl.col("prediction_time") == at(run.test_day)).to_series().to_numpy()
     subject, y = held_out["subject_id"].to_numpy(), held_out["boolean_value"].to_numpy()
-    return JudgedRows(task, subject, newest, y, probabilities, faults, follow_up=_follow_up(held_out))
+    return JudgedRows(task, subject, newest, y, probabilities, faults, follow_up=_follow_up(run, task, held_out))
 
 
 def write_predictions(run: TrainingRun, model: str, frames: list[pl.DataFrame]) -> None:

@@ -21,6 +21,7 @@ def set_place(patch: pytest.MonkeyPatch, home: Path) -> None:
     patch.setenv("VIGIL_INDEX_DAYS", "3")
     patch.setenv("VIGIL_BOOTSTRAP", "100")
     patch.setenv("VIGIL_SHARDS", "2")
+    patch.setenv("VIGIL_THREADS", "1")
     get_settings.cache_clear()
 
 

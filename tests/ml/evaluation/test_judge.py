@@ -246,17 +246,22 @@ def test_fewer_than_thirty_patients_with_the_outcome_are_no_evidence(run: Traini
     assert compare(run, {"death": enough}, []).not_evaluable == {}
 
 
-def test_censored_labels_get_a_time_dependent_auroc_and_complete_ones_do_not(run: TrainingRun) -> None:
+def write_times(run: TrainingRun, leaving: bool) -> None:
+    """Times to event beside the labels; ``leaving``: a quarter of those without the event die or move away early."""
     labels = pl.read_parquet(run.labels("heart_failure"))
-    days = pl.Series("time_to_event", np.random.default_rng(1).uniform(1, 364, len(labels)))
-    followed = labels.with_columns(
-        censored=~pl.col("boolean_value"),
-        time_to_event=pl.when(pl.col("boolean_value")).then(days).otherwise(pl.lit(400.0)),
-    )
-    followed.write_parquet(run.labels("heart_failure"))
+    days = pl.Series(np.random.default_rng(1).uniform(1, 364, len(labels)))
+    event = pl.col("boolean_value")
+    early = event | (pl.col("subject_id") % 4 == 0) if leaving else event
+    times = labels.with_columns(event=event, observed_days=pl.when(early).then(days).otherwise(pl.lit(365.0)))
+    path = run.labels("heart_failure").parent / "times" / "heart_failure.parquet"
+    path.parent.mkdir(exist_ok=True)
+    times.write_parquet(path)
+
+
+def test_censored_labels_get_a_time_dependent_auroc_and_complete_ones_do_not(run: TrainingRun) -> None:
+    write_times(run, leaving=False)
     assert evaluate(run).tasks["heart_failure"].all_days["medbert"].time_dependent_auroc is None
-    leaving = pl.when(pl.col("boolean_value") | (pl.col("subject_id") % 4 != 0)).then(pl.col("time_to_event"))
-    followed.with_columns(time_to_event=leaving.otherwise(days)).write_parquet(run.labels("heart_failure"))
+    write_times(run, leaving=True)
     task = evaluate(run).tasks["heart_failure"]
     found, plain = task.all_days["medbert"].time_dependent_auroc, task.all_days["medbert"].auroc
     assert found is not None
@@ -264,6 +269,16 @@ def test_censored_labels_get_a_time_dependent_auroc_and_complete_ones_do_not(run
     assert found.value == pytest.approx(plain.value, abs=0.05)
     assert found.value != plain.value
     assert task.differences["medbert-minus-age_sex"].time_dependent_auroc is not None
+
+
+def test_times_that_do_not_cover_the_labels_are_said_and_left_out(
+    run: TrainingRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_times(run, leaving=True)
+    path = run.labels("heart_failure").parent / "times" / "heart_failure.parquet"
+    pl.read_parquet(path).filter(pl.col("split") != "held_out").write_parquet(path)
+    assert evaluate(run).tasks["heart_failure"].all_days["medbert"].time_dependent_auroc is None
+    assert "do not cover its labels" in caplog.text
 
 
 @pytest.mark.parametrize(
