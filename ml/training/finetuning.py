@@ -20,6 +20,7 @@ from ml.common.files import read_json, sha256_file
 from ml.common.progress import Progress
 from ml.models.config import MedBertConfig
 from ml.models.files import RECORD, finished, save_model
+from ml.models.heads import Heads
 from ml.models.medbert import Inputs, MedBert, load_model, new_model
 from ml.models.presets import StagePreset
 from ml.sequences.batches import Batch
@@ -187,10 +188,14 @@ def outcome_loss(
 
 
 def set_priors(model: MedBert, labels: npt.NDArray[np.float32]) -> None:
-    """Start each head at the outcome's frequency, so that the first steps are not spent on it."""
+    """Start each head at the outcome's frequency, so that the first steps are not spent on it.
+
+    The heads that decode codes have no bias to set.
+    """
+    if not isinstance(model.heads, Heads):
+        return
     known = ~np.isnan(labels)
     share = (np.nansum(labels, axis=0) + 1.0) / (known.sum(axis=0) + 2.0)
-    assert model.heads is not None
     with torch.no_grad():
         model.heads.out.bias.copy_(torch.from_numpy(np.log(share / (1 - share)).astype(np.float32)))
 

@@ -77,7 +77,9 @@ def model_for(setup: Setup, initial: Path | None) -> MedBert:
         VigilError: the vocabulary does not extend the initial model's, or its shape is not the preset's.
     """
     vocabulary = setup.vocabulary
-    config = config_of(setup.preset.model, vocabulary.size, vocabulary.digest, setup.preset.longest)
+    preset = setup.preset
+    stays = preset.pretraining.long_stay > 0
+    config = config_of(preset.model, vocabulary.size, vocabulary.digest, preset.longest, preset.form, stays)
     parents = torch.from_numpy(vocabulary.parents).long()
     if initial is None:
         return new_model(config, parents)
