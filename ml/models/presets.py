@@ -44,6 +44,7 @@ class StagePreset(_Frozen):
     weight_decay: float = Field(ge=0)
     warmup: float = Field(ge=0, lt=1, description="share of the budget")
     clip: float = Field(gt=0, description="largest gradient norm")
+    minutes: float | None = Field(None, gt=0, description="the stage ends after this time if its tokens last longer")
 
 
 class PretrainingPreset(StagePreset):
@@ -58,6 +59,7 @@ class FinetuningPreset(StagePreset):
     negatives: float = Field(gt=0, le=1, description="share of the rows without any outcome drawn in an epoch")
     head_rate: float = Field(gt=0, description="learning rate of the heads, as a multiple of the encoder's")
     evaluations: int = Field(ge=1, description="looks at the tuning split over the budget")
+    patience: int | None = Field(None, ge=1, description="end after this many looks that found nothing better")
 
 
 class Preset(_Frozen):
