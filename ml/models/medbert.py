@@ -18,6 +18,7 @@ from ml.models.embeddings import Embeddings
 from ml.models.encoder import Encoder
 from ml.models.heads import Decoder, Heads
 from ml.sequences.batches import Batch
+from ml.sequences.form import CompiledForm, Form
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class MedBert(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.embeddings.code.weight.device
+
+    @property
+    def form(self) -> CompiledForm:
+        """How sequences are shown to it."""
+        return CompiledForm(Form(self.config.longest), None)
 
     def encode(self, inputs: Inputs) -> Tensor:
         """``[batch, length, hidden]``."""

@@ -89,7 +89,7 @@ def train(model: MedBert, run: TrainingRun, ready: Setup, share: float, halvings
     names = tuple(model.config.outcomes)
     training = labelled_data(run, ready.vocabulary, names, ("train",), run.training_days)
     tuning = labelled_data(run, ready.vocabulary, names, ("tuning",), run.training_days)
-    todo = replace(course(training, run, ready, share), halvings=halvings)
+    todo = replace(course(model, training, run, ready, share), halvings=halvings)
     if not np.nansum(training.labels):
         record = leave_at_priors(model, training)
     else:
@@ -111,12 +111,12 @@ def train(model: MedBert, run: TrainingRun, ready: Setup, share: float, halvings
         todo.checkpoints.remove()
 
 
-def course(training: Labelled, run: TrainingRun, ready: Setup, share: float) -> Course:
+def course(model: MedBert, training: Labelled, run: TrainingRun, ready: Setup, share: float) -> Course:
     """All outcomes at once, with a share of the preset's budget."""
-    stage, longest = ready.preset.finetuning, ready.preset.longest
+    stage = ready.preset.finetuning
     draw, weights = drawn_negatives(training.labels, stage.negatives)
-    lengths = training.source.lengths(longest)
-    source = Source(lengths, partial(gather, training.source, longest=longest), draw)
+    lengths = training.source.lengths(model.form)
+    source = Source(lengths, partial(gather, training.source, form=model.form), draw)
     budget = Budget.of(stage, int(float((lengths / weights).sum())), share)
     objective = partial(outcomes, labels=training.labels, weights=weights)
     seed, rate = ready.inputs["seed"], stage.head_rate

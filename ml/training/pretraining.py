@@ -57,9 +57,9 @@ def pretrain(run: TrainingRun, initial: Path | None = None, halvings: int = 0) -
 
 def course(model: MedBert, run: TrainingRun, ready: Setup, share: float) -> Course:
     """Masked language modelling with a share of the preset's budget."""
-    stage, longest = ready.preset.pretraining, ready.preset.longest
+    stage = ready.preset.pretraining
     data = pretraining_data(run, ready.vocabulary)
-    source = Source(data.lengths(longest), partial(gather, data, longest=longest))
+    source = Source(data.lengths(model.form), partial(gather, data, form=model.form))
     objective = partial(masked_codes, share=stage.masked, vocabulary=model.config.vocab_size)
     budget = Budget.of(stage, int(source.lengths.sum()), share)
     return Course("pretrain", stage, source, objective, budget, ready.inputs["seed"], ready.digest, run.path)

@@ -57,7 +57,7 @@ def batch_of(items: np.ndarray) -> Batch:
     width = int(LENGTHS[items].max())
     tokens = np.where(np.arange(width) < LENGTHS[items][:, None], 1 + items[:, None] % 60, 0).astype(np.int32)
     zeros = np.zeros_like(tokens)
-    return Batch(items, LENGTHS[items], tokens, zeros, zeros, zeros)
+    return Batch(items, LENGTHS[items], tokens, zeros, zeros, zeros, zeros, zeros[:, 0], zeros[:, 0] > 0)
 
 
 def squares(batch: Batch, rng: np.random.Generator) -> Work:

@@ -58,7 +58,8 @@ def batch(rows: int = 40, width: int = 32) -> Batch:
     visits[:, :2] = 0
     tokens[:, -4:], visits[:, -4:] = 0, 0
     zeros = np.zeros_like(tokens)
-    return Batch(np.arange(rows), np.full(rows, width - 4), tokens, zeros, zeros, visits)
+    now, stays = np.zeros(rows, np.int32), np.zeros(rows, bool)
+    return Batch(np.arange(rows), np.full(rows, width - 4), tokens, zeros, zeros, visits, zeros, now, stays)
 
 
 def test_masking_hides_its_share_of_events_and_never_static_tokens_or_padding() -> None:
