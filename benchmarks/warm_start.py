@@ -2,9 +2,10 @@
 
 Run: python -m benchmarks.warm_start [--patients 4000] [--nights 10] [--days 7] [--preset night]
 
-The demo hospital, its last weeks. Before the first night one model is trained from nothing. Then, every ``--days`` days,
-both ways train on the newest snapshot: ``warm`` starts from the model of the night before, on the grown vocabulary, with
-the preset's share of the budget; ``anew`` from nothing with all of it. Both are judged on the same held-out patients.
+The demo hospital, its last weeks. Before the first night one model is trained from nothing. Then, every ``--days``
+days, both ways train on the newest snapshot: ``warm`` starts from the model of the night before, on the grown
+vocabulary, with the preset's share of the budget; ``anew`` from nothing with all of it. Both are judged on the same
+held-out patients.
 ``loss_difference`` and ``auroc_difference`` are warm less anew, means over the nights; ``cost`` is warm's CPU time over
 anew's.
 """
