@@ -8,6 +8,7 @@ from typing import Any
 
 from ml.models import switches
 from ml.models.presets import FormPreset, ModelPreset
+from ml.sequences.form import CONTENTS, Content, Form
 
 MODEL_TYPE = "vigil-medbert"
 
@@ -64,7 +65,7 @@ class MedBertConfig:
     linear_path: bool = True
     long_stay_head: bool = False
     longest: int = 128
-    contents: list[switches.Content] = field(default_factory=lambda: list(switches.CONTENTS))
+    contents: list[Content] = field(default_factory=lambda: list(CONTENTS))
     sex: bool = True
     codes: switches.Codes = "full"
     values: bool = True
@@ -83,6 +84,18 @@ class MedBertConfig:
             ConfigError: two switches exclude each other.
         """
         switches.check(self, self.next_visit)
+
+    def form(self) -> Form:
+        """How sequences are shown to the model."""
+        return Form(
+            longest=self.longest,
+            contents=tuple(self.contents),
+            sex=self.sex,
+            codes=self.codes,
+            values=self.values,
+            separators=self.separators,
+            next_visit=self.next_visit,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """What config.json says; ``model_type`` and ``architectures`` are for Hugging Face's classes."""

@@ -10,9 +10,8 @@ from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedModel
 
-from ml.common.files import read_json
 from ml.models.config import MODEL_TYPE, MedBertConfig
-from ml.models.medbert import Family, MedBert, check_folder
+from ml.models.medbert import Family, MedBert, bind_folder
 
 
 class HubConfig(PretrainedConfig):
@@ -46,10 +45,9 @@ class HubMedBert(Family, PreTrainedModel):
         Raises:
             VigilError: it is another one.
         """
-        config = Path(folder) / "config.json"
-        if config.is_file():
-            check_folder(Path(folder), MedBertConfig.from_dict(read_json(config)))
-        return super().from_pretrained(folder, *arguments, **options)
+        model = super().from_pretrained(folder, *arguments, **options)
+        bind_folder(model[0] if isinstance(model, tuple) else model, Path(folder))
+        return model
 
     def _init_weights(self, module: Any) -> None:
         """`MedBert` has already done it."""

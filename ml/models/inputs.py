@@ -28,11 +28,8 @@ class Inputs:
 
     @classmethod
     def of(cls, batch: Batch, device: torch.device | None = None) -> Inputs:
-        arrays = {field.name: getattr(batch, field.name, None) for field in fields(cls)}
-        # SHIM until batches carry them: to be deleted with the None above.
-        arrays["serial"] = batch.visits * 0 if arrays["serial"] is None else arrays["serial"]
-        arrays["now"] = batch.lengths * 0 if arrays["now"] is None else arrays["now"]
-        return cls(**{name: torch.from_numpy(array).long().to(device) for name, array in arrays.items()})
+        tensors = {field.name: torch.from_numpy(getattr(batch, field.name)).long().to(device) for field in fields(cls)}
+        return cls(**tensors)
 
     @property
     def real(self) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,7 @@ from ml.models.encoder import Encoder
 from ml.models.heads import CodeHeads, Decoder, Heads, LongStay, check_outcome_codes, heads_of, log_odds
 from ml.models.inputs import Inputs
 from ml.models.pooling import last, pooled
+from ml.sequences.form import CompiledForm, Form
 from ml.sequences.vocabulary import MASK, Vocabulary, load_vocabulary
 
 __all__ = ["Family", "Inputs", "MedBert", "check_vocabulary", "load_model", "new_model"]
@@ -29,6 +31,7 @@ class Family:
 
     Attributes:
         packed: how the encoder lays out a batch; None is what is fastest on the device.
+        shown: the form on the vocabulary, from `bind` on.
     """
 
     config: MedBertConfig
@@ -38,11 +41,35 @@ class Family:
     stay: LongStay | None
     heads: Heads | CodeHeads | None
     packed: bool | None = None
+    shown: CompiledForm | None = None
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.embeddings.code.weight.device
+
+    @property
+    def form(self) -> CompiledForm:
+        """How sequences are shown to it.
+
+        Raises:
+            VigilError: its form leaves tokens out, and `bind` has not said which.
+        """
+        if self.shown is not None:
+            return self.shown
+        form = self.config.form()
+        if replace(form, separators=False, next_visit=False) != Form(form.longest):
+            raise VigilError("the model's form of sequences needs the vocabulary", "bind the model to its vocabulary")
+        return CompiledForm(form, None)
+
+    def bind(self, vocabulary: Vocabulary) -> None:
+        """Make the form ready for the tokens of a vocabulary.
+
+        Raises:
+            VigilError: the weights belong to another vocabulary.
+        """
+        check_vocabulary(self.config, vocabulary)
+        self.shown = CompiledForm.of(self.config.form(), vocabulary)
 
     def encode(self, inputs: Inputs) -> Tensor:
         """``[batch, length, hidden]``; what stands at padding is undefined."""
@@ -126,10 +153,16 @@ class MedBert(Family, nn.Module):
         self.apply(_init_weights)
 
 
-def new_model(config: MedBertConfig, parents: Tensor) -> MedBert:
-    """A model with random weights; ``parents [vocabulary]`` are the ids of the codes' categories."""
+def new_model(config: MedBertConfig, parents: Tensor, vocabulary: Vocabulary | None = None) -> MedBert:
+    """A model with random weights; ``parents [vocabulary]`` are the ids of the codes' categories.
+
+    Args:
+        vocabulary: to `bind` the model to; a form that leaves nothing out does without.
+    """
     model = MedBert(config)
     model.embeddings.parents.copy_(parents)
+    if vocabulary is not None:
+        model.bind(vocabulary)
     return model
 
 
@@ -142,9 +175,8 @@ def load_model(folder: Path) -> MedBert:
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise VigilError(f"{folder} holds no {name}", "train again, or name the folder of a trained model")
-    config = MedBertConfig.from_dict(read_json(folder / "config.json"))
-    check_folder(folder, config)
-    model = MedBert(config)
+    model = MedBert(MedBertConfig.from_dict(read_json(folder / "config.json")))
+    bind_folder(model, folder)
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except (RuntimeError, SafetensorError):
@@ -154,10 +186,14 @@ def load_model(folder: Path) -> MedBert:
     return model.eval()
 
 
-def check_folder(folder: Path, config: MedBertConfig) -> None:
-    """Check a model's vocabulary, if its folder has one. See `check_vocabulary`."""
+def bind_folder(model: Family, folder: Path) -> None:
+    """Bind a model to the vocabulary of its folder, if there is one.
+
+    Raises:
+        VigilError: the weights belong to another vocabulary.
+    """
     if (folder / "vocabulary.json").is_file():
-        check_vocabulary(config, load_vocabulary(folder / "vocabulary.json"))
+        model.bind(load_vocabulary(folder / "vocabulary.json"))
 
 
 def check_vocabulary(config: MedBertConfig, vocabulary: Vocabulary) -> None:
@@ -169,7 +205,7 @@ def check_vocabulary(config: MedBertConfig, vocabulary: Vocabulary) -> None:
     same = not config.vocabulary_digest or config.vocabulary_digest == vocabulary.digest
     if vocabulary.size != config.vocab_size or not same:
         raise VigilError(
-            f"the vocabulary of {vocabulary.size} tokens is not the one that the model's weights belong to",
+            f"the vocabulary of {vocabulary.size} tokens is not the one the model was trained on",
             "put back the vocabulary.json that was saved with the model, or train anew",
         )
 

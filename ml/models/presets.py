@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ml.common.errors import ConfigError
 from ml.models import switches
+from ml.sequences.form import CONTENTS, Content
 
 FOLDER = Path(__file__).parent / "presets"
 
@@ -46,7 +47,7 @@ class ModelPreset(_Frozen):
 class FormPreset(_Frozen):
     """What of a stored sequence the model is shown, see `ml.sequences`; its length is the preset's."""
 
-    contents: tuple[switches.Content, ...] = switches.CONTENTS
+    contents: tuple[Content, ...] = CONTENTS
     sex: bool = True
     codes: switches.Codes = "full"
     values: bool = True
@@ -68,6 +69,7 @@ class StagePreset(_Frozen):
     weight_decay: float = Field(ge=0)
     warmup: float = Field(ge=0, lt=1, description="share of the budget")
     clip: float = Field(gt=0, description="largest gradient norm")
+    minutes: float | None = Field(None, gt=0, description="the stage ends after this time if its tokens last longer")
 
 
 class PretrainingPreset(StagePreset):
@@ -84,6 +86,7 @@ class FinetuningPreset(StagePreset):
     negatives: float = Field(gt=0, le=1, description="share of the rows without any outcome drawn in an epoch")
     head_rate: float = Field(gt=0, description="learning rate of the heads, as a multiple of the encoder's")
     evaluations: int = Field(ge=1, description="looks at the tuning split over the budget")
+    patience: int | None = Field(None, ge=1, description="end after this many looks that found nothing better")
 
 
 class Preset(_Frozen):

@@ -16,9 +16,6 @@ FeedForward = Literal["gelu", "swiglu", "swiglu_core_behrt"]
 Pooling = Literal["first", "mean", "max", "sum", "attention", "bigru", "first_mean"]
 HeadKind = Literal["binary", "sum", "mask"]
 Codes = Literal["full", "truncated"]
-Content = Literal["diagnosis", "drug", "procedure", "lab", "other"]
-
-CONTENTS: tuple[Content, ...] = ("diagnosis", "drug", "procedure", "lab", "other")
 WIDE_POOLING = ("bigru", "first_mean")  # two vectors side by side
 
 
