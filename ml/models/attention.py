@@ -53,7 +53,7 @@ class Layout:
 
     def pack(self, hidden: Tensor) -> Tensor:
         """``[batch, width, hidden]`` → ``[total, hidden]``; as it is where padding stays."""
-        return hidden if self.real is None else hidden.flatten(0, 1)[self.real]
+        return hidden if self.real is None else hidden.flatten(0, 1).index_select(0, self.real)
 
     def unpack(self, hidden: Tensor) -> Tensor:
         """``[total, hidden]`` → ``[batch, width, hidden]``, 0 at padding; as it is where padding stays."""

@@ -4,8 +4,9 @@ transformers; `ml.models.hugging_face` gives the same files Hugging Face's class
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from ml.common.errors import ConfigError
 from ml.models import switches
 from ml.models.presets import FormPreset, ModelPreset
 from ml.sequences.form import CONTENTS, Content, Form
@@ -81,8 +82,12 @@ class MedBertConfig:
         """Refuse what cannot be built.
 
         Raises:
-            ConfigError: two switches exclude each other.
+            ConfigError: a switch has a value that there is not, or two exclude each other.
         """
+        for name, kind in get_type_hints(MedBertConfig).items():
+            if get_origin(kind) is Literal and getattr(self, name) not in get_args(kind):
+                known = ", ".join(map(str, get_args(kind)))
+                raise ConfigError(f"the model's {name} is none of {known}", "fetch or train the model again")
         switches.check(self, self.next_visit)
 
     def form(self) -> Form:

@@ -76,7 +76,8 @@ class Embeddings(nn.Module):
         if self.serial is not None:
             parts = parts + self.serial(inputs.serial.clamp(max=self.serial.num_embeddings - 1))
         if self.place is not None:
-            parts = parts + self.place.weight[: inputs.tokens.shape[1]]
+            places = torch.arange(inputs.tokens.shape[1], device=inputs.tokens.device)
+            parts = parts + self.place(places.clamp(max=self.place.num_embeddings - 1))  # beyond the longest is padding
         if self.config.position == "visit":
             parts = parts + sinusoids(inputs.visits, self.config.hidden)
         return self.dropout(self.norm(parts))

@@ -13,6 +13,7 @@ from ml.models.dropout import Dropout
 from ml.models.embeddings import age_feature
 from ml.models.inputs import Inputs
 from ml.models.pooling import Pool, last, pooled
+from ml.sequences.vocabulary import SPECIALS
 
 AGE_POWERS = 3  # the heads see the age, its square and its cube
 
@@ -101,18 +102,24 @@ def log_odds(logits: Tensor, outcome_codes: Sequence[Sequence[int]]) -> Tensor:
 
     Args:
         logits: ``[n, vocabulary]``.
-        outcome_codes: ids C of each outcome, none empty.
+        outcome_codes: ids C of each outcome, none empty; all together they must leave out part of the vocabulary, as
+            the specials are.
 
     Returns:
         ``[n, outcomes]``.
     """
     logits = logits.float()
+    named = sorted({code for codes in outcome_codes for code in codes})
+    inside = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
+    inside[named] = True
+    # What no outcome names is added up once for all of them: the vocabulary is not copied for each.
+    rest = torch.logsumexp(logits.masked_fill(inside, float("-inf")), dim=-1, keepdim=True)
+    columns = torch.cat((logits[:, named], rest), dim=-1)  # [n, named + 1]
     odds = []
     for codes in outcome_codes:
-        inside = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
-        inside[list(codes)] = True
-        others = logits.masked_fill(inside, float("-inf"))
-        odds.append(torch.logsumexp(logits[:, list(codes)], dim=-1) - torch.logsumexp(others, dim=-1))
+        own = [place for place, code in enumerate(named) if code in codes]
+        others = [place for place in range(len(named) + 1) if place not in set(own)]
+        odds.append(torch.logsumexp(columns[:, own], dim=-1) - torch.logsumexp(columns[:, others], dim=-1))
     return torch.stack(odds, dim=-1)
 
 
@@ -129,7 +136,7 @@ def check_outcome_codes(config: MedBertConfig) -> None:
                 f"no code of the vocabulary stands for the outcome {outcome}, so its odds cannot be decoded",
                 "use a preset with the head 'binary', or leave the outcome out",
             )
-        if not all(0 <= code < config.vocab_size for code in codes):
+        if not all(len(SPECIALS) <= code < config.vocab_size for code in codes):
             raise VigilError(f"the outcome {outcome} has codes outside the vocabulary", "train again")
 
 

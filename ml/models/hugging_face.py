@@ -8,10 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers import PretrainedConfig, PreTrainedModel
 
+from ml.common.errors import VigilError
 from ml.models.config import MODEL_TYPE, MedBertConfig
 from ml.models.medbert import Family, MedBert, bind_folder
+from ml.sequences.form import Form
 
 
 class HubConfig(PretrainedConfig):
@@ -24,6 +27,10 @@ class HubConfig(PretrainedConfig):
         for name, value in vars(own).items():
             setattr(self, name, value)
         super().__init__(**{name: value for name, value in values.items() if name not in vars(own)})
+
+    def form(self) -> Form:
+        """How sequences are shown to the model."""
+        return MedBertConfig.from_dict(self.to_dict()).form()
 
 
 class HubMedBert(Family, PreTrainedModel):
@@ -43,11 +50,20 @@ class HubMedBert(Family, PreTrainedModel):
         """As Hugging Face's, and the folder's vocabulary must be the weights'.
 
         Raises:
-            VigilError: it is another one.
+            VigilError: it is another one, or the weights do not fit config.json; Hugging Face would only warn, and
+                leave what it did not find as the memory happens to be.
         """
-        model = super().from_pretrained(folder, *arguments, **options)
-        bind_folder(model[0] if isinstance(model, tuple) else model, Path(folder))
-        return model
+        asked = options.pop("output_loading_info", False)
+        options.update(output_loading_info=True, ignore_mismatched_sizes=True)
+        try:
+            model, found = super().from_pretrained(folder, *arguments, **options)
+            fit = not any(found[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+        except SafetensorError:
+            fit = False
+        if not fit:
+            raise VigilError(f"the weights in {folder} do not fit its config.json", "fetch or train the model again")
+        bind_folder(model, Path(folder))
+        return (model, found) if asked else model
 
     def _init_weights(self, module: Any) -> None:
         """`MedBert` has already done it."""

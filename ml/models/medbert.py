@@ -175,7 +175,11 @@ def load_model(folder: Path) -> MedBert:
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise VigilError(f"{folder} holds no {name}", "train again, or name the folder of a trained model")
-    model = MedBert(MedBertConfig.from_dict(read_json(folder / "config.json")))
+    try:
+        config = MedBertConfig.from_dict(read_json(folder / "config.json"))
+    except (ValueError, AttributeError):
+        raise VigilError(f"{folder}/config.json cannot be read", "fetch or train the model again") from None
+    model = MedBert(config)
     bind_folder(model, folder)
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))

@@ -18,7 +18,7 @@ class Pool(nn.Module):
         super().__init__()
         self.kind = config.pooling
         self.width = config.hidden * (2 if config.pooling in WIDE_POOLING else 1)
-        self.score = nn.Linear(config.hidden, 1) if config.pooling == "attention" else None
+        self.score = nn.Linear(config.hidden, 1, bias=False) if config.pooling == "attention" else None
         bigru = config.pooling == "bigru"
         self.gru = nn.GRU(config.hidden, config.hidden, batch_first=True, bidirectional=True) if bigru else None
 
