@@ -60,24 +60,44 @@ def course(model: MedBert, run: TrainingRun, ready: Setup, share: float) -> Cour
     stage = ready.preset.pretraining
     data = pretraining_data(run, ready.vocabulary)
     source = Source(data.lengths(model.form), partial(gather, data, form=model.form))
-    objective = partial(masked_codes, share=stage.masked, vocabulary=model.config.vocab_size)
+    hidden = {"share": stage.masked, "one_code": stage.one_code, "long_stay": stage.long_stay}
+    objective = partial(masked_codes, vocabulary=model.config.vocab_size, **hidden)
     budget = Budget.of(stage, int(source.lengths.sum()), share)
     return Course("pretrain", stage, source, objective, budget, ready.inputs["seed"], ready.digest, run.path)
 
 
-def masked_codes(batch: Batch, rng: np.random.Generator, share: float, vocabulary: int) -> Work:
-    """Hide codes of a batch; the loss counts each hidden code alike."""
-    masked = mask_codes(batch, share, vocabulary, rng)
-    counts = np.array([masked.targets.size], np.float64)
-    return Work(counts, partial(mlm_loss, batch=batch, masked=masked), int(batch.lengths.sum()))
+def masked_codes(
+    batch: Batch,
+    rng: np.random.Generator,
+    share: float,
+    vocabulary: int,
+    one_code: bool = False,
+    long_stay: float = 0.0,
+) -> Work:
+    """Hide codes of a batch; the loss counts each hidden code alike, and each patient's long stay where weighted."""
+    masked = mask_codes(batch, share, vocabulary, rng, one_code)
+    counts = [masked.targets.size, batch.lengths.size] if long_stay else [masked.targets.size]
+    loss = partial(mlm_loss, batch=batch, masked=masked, long_stay=long_stay)
+    return Work(np.array(counts, np.float64), loss, int(batch.lengths.sum()))
 
 
-def mlm_loss(model: nn.Module, batch: Batch, masked: Masked) -> torch.Tensor:
-    """``[1]``: cross-entropy of the hidden codes, summed, decoded at their positions only."""
+def mlm_loss(model: nn.Module, batch: Batch, masked: Masked, long_stay: float = 0.0) -> torch.Tensor:
+    """``[1]``: cross-entropy of the hidden codes, summed, decoded at their positions only.
+
+    Args:
+        long_stay: weight of a second part ``[2]``, the cross-entropy of the long stays (Rasmy 2021); 0 leaves it out.
+    """
     assert isinstance(model, MedBert)
     where = model.device
     inputs = replace(Inputs.of(batch, where), tokens=torch.from_numpy(masked.tokens).long().to(where))
     with autocast(where):
-        logits = model.masked_codes(inputs, torch.from_numpy(masked.positions).to(where))
-    targets = torch.from_numpy(masked.targets).to(where)
-    return functional.cross_entropy(logits.float(), targets, reduction="sum")[None]
+        hidden = model.encode(inputs)
+        logits = model.decode(hidden[torch.from_numpy(masked.positions).to(where)])
+        stays = model.long_stay(hidden, inputs) if long_stay else None
+    codes = functional.cross_entropy(logits.float(), torch.from_numpy(masked.targets).to(where), reduction="sum")
+    if stays is None:
+        return codes[None]
+    had = torch.from_numpy(batch.long_stays).to(where, torch.float32)
+    return torch.stack(
+        (codes, long_stay * functional.binary_cross_entropy_with_logits(stays.float(), had, reduction="sum"))
+    )

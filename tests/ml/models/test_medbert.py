@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ml.common.errors import ConfigError, VigilError
-from ml.models import load_preset
+from ml.common.errors import VigilError
 from ml.models.files import finished, save_model
 from ml.models.medbert import load_model
-from tests.ml.models.invented_models import VOCABULARY, inputs, model, row
+from ml.sequences.vocabulary import grow
+from tests.ml.models.invented_models import SWITCHED, VOCABULARY, inputs, model, row
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
@@ -81,23 +81,6 @@ def test_a_model_without_heads_gives_no_risks() -> None:
         model(outcomes=0)(inputs([4], 16))
 
 
-def test_presets_parse_and_an_unknown_one_names_the_known() -> None:
-    assert load_preset("night").model.hidden == 96
-    assert load_preset("night").model.layers == 4
-    with pytest.raises(ConfigError, match=r"no preset 'noon'.*night, tiny"):
-        load_preset("noon")
-
-
-def test_a_preset_with_a_wrong_key_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import ml.models.presets as presets
-
-    text = (presets.FOLDER / "tiny.yaml").read_text()
-    (tmp_path / "odd.yaml").write_text(text.replace("warm_start", "warm_strat"))
-    monkeypatch.setattr(presets, "FOLDER", tmp_path)
-    with pytest.raises(ConfigError, match="'odd' does not parse"):
-        load_preset("odd")
-
-
 def test_weights_that_do_not_fit_their_configuration_are_refused(tmp_path: Path) -> None:
     save_model(tmp_path / "m", model(), VOCABULARY, {})
     config = tmp_path / "m" / "config.json"
@@ -106,13 +89,41 @@ def test_weights_that_do_not_fit_their_configuration_are_refused(tmp_path: Path)
         load_model(tmp_path / "m")
 
 
-def test_hugging_faces_classes_read_and_write_the_same_files(tmp_path: Path) -> None:
+def test_a_vocabulary_that_is_not_the_weights_is_refused(tmp_path: Path) -> None:
     from ml.models.hugging_face import HubMedBert
 
-    made, batch = model(), inputs([5, 16], 16)
+    save_model(tmp_path / "m", model(), VOCABULARY, {})
+    for other in (grow(VOCABULARY, {"ICD10CM//Z99": 9}, {}), replace(VOCABULARY, bins={"ICD10CM//I10": (1.0,)})):
+        other.save(tmp_path / "m" / "vocabulary.json")
+        for load in (load_model, HubMedBert.from_pretrained):
+            with pytest.raises(VigilError, match="is not the one the model was trained on"):
+                load(tmp_path / "m")
+
+
+def test_a_loaded_model_shows_sequences_in_the_form_it_was_trained_in(tmp_path: Path) -> None:
+    made = model(contents=["diagnosis"], sex=False, codes="truncated", separators=True)
+    with pytest.raises(VigilError, match="needs the vocabulary"):
+        made.form  # noqa: B018
+    save_model(tmp_path / "m", made, VOCABULARY, {})
+    form = load_model(tmp_path / "m").form
+    assert form.form == made.config.form()
+    assert form.table is not None
+    assert form.table.tolist() == made.config.form().table(VOCABULARY).tolist()
+
+
+@pytest.mark.parametrize("name", SWITCHED)
+def test_hugging_faces_classes_read_and_write_the_same_files_bit_for_bit(tmp_path: Path, name: str) -> None:
+    from ml.models.hugging_face import HubMedBert
+
+    made, batch = model(**SWITCHED[name]), inputs([5, 16], 16)
     made.config.calibration = [[0.5, 0.1], [1.5, -0.2]]
     save_model(tmp_path / "m", made, VOCABULARY, {})
     hub = HubMedBert.from_pretrained(tmp_path / "m").eval()
     assert torch.equal(hub.risks(batch), made.risks(batch))
+    assert hub.form.form == made.config.form()
     hub.save_pretrained(tmp_path / "hub")
-    assert torch.equal(load_model(tmp_path / "hub").risks(batch), made.risks(batch))
+    again = load_model(tmp_path / "hub")
+    assert again.config == made.config
+    assert again.state_dict().keys() == made.state_dict().keys()
+    assert all(torch.equal(tensor, made.state_dict()[key]) for key, tensor in again.state_dict().items())
+    assert torch.equal(again.risks(batch), made.risks(batch))
