@@ -89,7 +89,7 @@ def model_for(setup: Setup, initial: Path | None) -> MedBert:
             "prepare the sequences with the same initial model",
         )
     old = load_model(initial)
-    for name in ("outcomes", "horizons", "calibration"):  # its heads come along, for fine-tuning
+    for name in ("outcomes", "horizons", "outcome_codes", "calibration"):  # its heads come along, for fine-tuning
         setattr(config, name, getattr(old.config, name))
     model = new_model(config, parents, vocabulary)
     copy_weights(old, model)
@@ -97,7 +97,8 @@ def model_for(setup: Setup, initial: Path | None) -> MedBert:
 
 
 def copy_weights(old: MedBert, new: MedBert) -> None:
-    """Start from another model's weights. A new code has no vector of its own yet: its category's is all it is.
+    """Start from another model's weights. A new code is its category: its own vector is 0 where the category's is added
+    to it anyway, else its category's.
 
     Raises:
         VigilError: the shapes differ in more than the vocabulary.
@@ -112,7 +113,9 @@ def copy_weights(old: MedBert, new: MedBert) -> None:
                 f"the initial model's {name} is {tuple(tensor.shape)}, the preset's {tuple(goal.shape)}",
                 "train from nothing, or set VIGIL_PRESET to the preset of the initial model",
             )
-        if name in ("embeddings.code.weight", "heads.codes"):
-            known = (new.embeddings.parents > 0)[:, None]
-            goal.copy_(torch.where(known & (torch.arange(goal.shape[0]) >= tensor.shape[0])[:, None], 0.0, goal))
         goal[: tensor.shape[0]] = tensor
+        if name in ("embeddings.code.weight", "decoder.own.weight", "heads.codes"):
+            added = name == "heads.codes" or (name == "embeddings.code.weight" and new.config.category_codes)
+            for code in range(tensor.shape[0], goal.shape[0]):  # a category is before its codes, a code before its bins
+                if parent := int(new.embeddings.parents[code]):
+                    goal[code] = 0.0 if added else goal[parent]

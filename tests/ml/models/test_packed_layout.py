@@ -6,15 +6,11 @@ place, so that all around the kernel is checked.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
-from ml.models.attention import Layout, Rotation, attention, layout_of, padding_bias, plain
+from ml.models.attention import attention, layout_of, padding_bias, plain
 from ml.models.medbert import Inputs, MedBert
 from tests.ml.models.invented_models import SWITCHED, inputs, model, row, with_other
 
@@ -69,16 +65,6 @@ def test_one_patient_in_a_batch_changes_no_other_patients_output(name: str, pack
     assert not torch.equal(before[1], after[1])
 
 
-@pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("name", SWITCHED)
-def test_a_patient_alone_and_without_padding_has_the_same_output(name: str, packed: bool) -> None:
-    made, batch = model(**SWITCHED[name]), inputs(LENGTHS, 16)
-    made.packed = packed
-    together = made(batch)
-    for i, length in enumerate(LENGTHS):
-        torch.testing.assert_close(made(row(batch, i, length)), together[i : i + 1], **FP32)
-
-
 @pytest.mark.parametrize(
     "name", ["default", "post norm", "rope", "core-behrt swiglu", "bigru", "attention", "mask head"]
 )
@@ -94,45 +80,6 @@ def test_bf16_autocast_on_the_cpu_is_fp32_within_its_rounding(name: str) -> None
         torch.testing.assert_close(hidden.float() / scale, reference / scale, **BF16)
         loss.backward()
         assert all(p.grad.isfinite().all() for p in made.parameters() if p.grad is not None)
-
-
-@settings(deadline=None, max_examples=30)
-@given(
-    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=5),
-    padding=st.integers(0, 4),
-    heads=st.integers(1, 3),
-    turned=st.booleans(),
-)
-def test_packed_attention_equals_padded_attention_for_any_lengths(
-    lengths: list[int], padding: int, heads: int, turned: bool
-) -> None:
-    torch.manual_seed(sum(lengths))
-    width, count = max(lengths) + padding, torch.tensor(lengths)
-    padded, packed = Layout(count, width), Layout.packed(count, width)
-    tensors = [torch.randn(len(lengths), width, heads, 8) for _ in range(3)]
-    flat = [packed.pack(t.flatten(2)).view(-1, heads, 8) for t in tensors]
-    if turned:
-        at, packed_at = Rotation.of(padded.places(), 8), Rotation.of(packed.places(), 8)
-        tensors[:2], flat[:2] = [at.turn(t) for t in tensors[:2]], [packed_at.turn(t) for t in flat[:2]]
-    assert flat[0].shape[0] == sum(lengths)
-    mixed = attention(*flat, packed)
-    whole = attention(*tensors, padded).flatten(2)
-    torch.testing.assert_close(mixed.flatten(1), packed.pack(whole), **FP32)
-    assert packed.starts.tolist() == [0, *torch.tensor(lengths).cumsum(0).tolist()]
-
-
-@settings(deadline=None, max_examples=30)
-@given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=5), padding=st.integers(0, 4))
-def test_packing_and_unpacking_keep_real_tokens_and_put_zeros_at_padding(lengths: list[int], padding: int) -> None:
-    layout = Layout.packed(torch.tensor(lengths), max(lengths) + padding)
-    hidden = torch.randn(len(lengths), layout.width, 3, requires_grad=True)
-    again = layout.unpack(layout.pack(hidden))
-    real = torch.arange(layout.width)[None, :] < layout.lengths[:, None]
-    assert torch.equal(again[real], hidden[real])
-    assert not again[~real].any()
-    again.sum().backward()
-    assert hidden.grad is not None
-    assert torch.equal(hidden.grad, real[..., None].expand_as(hidden).float())
 
 
 def test_the_cpu_keeps_padding_and_its_attention_equals_torchs_fused_kernel() -> None:
@@ -157,10 +104,3 @@ def test_the_cpu_keeps_padding_and_its_attention_equals_torchs_fused_kernel() ->
 def test_learned_places_reach_any_padded_width() -> None:
     made, batch = model(position="learned", longest=20), inputs([20, 7], 32)
     torch.testing.assert_close(made(batch)[1:], made(row(batch, 1, 7)), **FP32)
-
-
-def test_what_stands_at_padding_never_counts() -> None:
-    made, batch = model(pooling="max"), inputs([5, 9], 16)
-    dirty = replace(batch, ages=batch.ages.clone(), serial=batch.serial.clone())
-    dirty.ages[0, 5:], dirty.serial[0, 5:] = 9999, 3
-    assert torch.equal(made(batch), made(dirty))
