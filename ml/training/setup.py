@@ -89,7 +89,7 @@ def model_for(setup: Setup, initial: Path | None) -> MedBert:
             "prepare the sequences with the same initial model",
         )
     old = load_model(initial)
-    for name in ("outcomes", "horizons", "calibration"):  # its heads come along, for fine-tuning
+    for name in ("outcomes", "horizons", "outcome_codes", "calibration"):  # its heads come along, for fine-tuning
         setattr(config, name, getattr(old.config, name))
     model = new_model(config, parents, vocabulary)
     copy_weights(old, model)
