@@ -60,8 +60,13 @@ def course(model: MedBert, run: TrainingRun, ready: Setup, share: float) -> Cour
     stage = ready.preset.pretraining
     data = pretraining_data(run, ready.vocabulary)
     source = Source(data.lengths(model.form), partial(gather, data, form=model.form))
-    hidden = {"share": stage.masked, "one_code": stage.one_code, "long_stay": stage.long_stay}
-    objective = partial(masked_codes, vocabulary=model.config.vocab_size, **hidden)
+    objective = partial(
+        masked_codes,
+        share=stage.masked,
+        vocabulary=model.config.vocab_size,
+        one_code=stage.one_code,
+        long_stay=stage.long_stay,
+    )
     budget = Budget.of(stage, int(source.lengths.sum()), share)
     return Course("pretrain", stage, source, objective, budget, ready.inputs["seed"], ready.digest, run.path)
 
