@@ -82,7 +82,7 @@ def score(run: TrainingRun, ready: Setup, initial: Path | None) -> float:
     share = get_settings().search_share * (ready.preset.warm_start if initial else 1.0)
     folder = run.path / "search" / ready.digest[:12]
     model = model_for(ready, initial).to(device())
-    first = replace(pretraining.course(model, run, ready, share), name="search_pretrain", folder=folder)
+    first = replace(pretraining.course(model, run, ready, share, initial), name="search_pretrain", folder=folder)
     record = Engine(model, first).run()
     model = finetuning.with_heads(model, load_tasks(get_settings().tasks)).to(device())
     training, tuning = finetuning.data_of(model, run, ready)
