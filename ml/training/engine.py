@@ -201,3 +201,4 @@ class Engine:
             self.looker.begin()
         while self.sampler.position.halvings < self.course.halvings:
             self.sampler.halve()
+        self.record.halvings = self.sampler.position.halvings
