@@ -5,13 +5,13 @@ Apart from `ml.models.medbert` because importing transformers takes longer than 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from ml.models.config import MODEL_TYPE, MedBertConfig
-from ml.models.medbert import Inputs, MedBert
+from ml.models.medbert import Family, MedBert, bind_folder
 
 
 class HubConfig(PretrainedConfig):
@@ -26,7 +26,7 @@ class HubConfig(PretrainedConfig):
         super().__init__(**{name: value for name, value in values.items() if name not in vars(own)})
 
 
-class HubMedBert(PreTrainedModel):
+class HubMedBert(Family, PreTrainedModel):
     """`MedBert` as a PreTrainedModel: the same parts under the same names, so that the weights fit both."""
 
     config_class = HubConfig
@@ -35,20 +35,19 @@ class HubMedBert(PreTrainedModel):
         super().__init__(config)
         plain = MedBert(MedBertConfig.from_dict(config.to_dict()))
         self.embeddings, self.encoder = plain.embeddings, plain.encoder
-        self.decoder, self.heads = plain.decoder, plain.heads
+        self.decoder, self.heads, self.stay = plain.decoder, plain.heads, plain.stay
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, folder: Any, *arguments: Any, **options: Any) -> Any:
+        """As Hugging Face's, and the folder's vocabulary must be the weights'.
+
+        Raises:
+            VigilError: it is another one.
+        """
+        model = super().from_pretrained(folder, *arguments, **options)
+        bind_folder(model[0] if isinstance(model, tuple) else model, Path(folder))
+        return model
 
     def _init_weights(self, module: Any) -> None:
         """`MedBert` has already done it."""
-
-    def forward(self, inputs: Inputs) -> Tensor:
-        """Logits of the outcomes, before calibration: ``[batch, outcomes]``."""
-        return MedBert.forward(self, inputs)
-
-    def encode(self, inputs: Inputs) -> Tensor:
-        """``[batch, length, hidden]``."""
-        return MedBert.encode(self, inputs)
-
-    def risks(self, inputs: Inputs) -> Tensor:
-        """Calibrated probabilities ``[batch, outcomes]``."""
-        return MedBert.risks(self, inputs)

@@ -18,9 +18,12 @@ from ml.common.errors import VigilError
 from ml.common.files import read_json, sha256_file
 from ml.models.config import MedBertConfig
 from ml.models.files import RECORD, finished, save_model
+from ml.models.heads import Heads
 from ml.models.medbert import Inputs, MedBert, load_model, new_model
+from ml.models.outcomes import outcome_codes
 from ml.sequences.batches import Batch, gather
 from ml.sequences.packing import Int64
+from ml.sequences.vocabulary import Vocabulary
 from ml.settings import get_settings
 from ml.training.budget import Budget
 from ml.training.course import Course
@@ -64,21 +67,23 @@ def finetune(run: TrainingRun, halvings: int = 0) -> Path:
     if finished(run.finetuned, ready.digest):
         log.info("finetune: already done for these inputs")
     else:
-        model = with_heads(load_model(run.pretrained), tasks).to(device())
+        model = with_heads(load_model(run.pretrained), tasks, ready.vocabulary).to(device())
         train(model, run, ready, ready.preset.warm_start if initial else 1.0, halvings)
     if world().first:
         write_predictions(run)
     return run.finetuned
 
 
-def with_heads(pretrained: MedBert, tasks: tuple[Task, ...]) -> MedBert:
+def with_heads(pretrained: MedBert, tasks: tuple[Task, ...], vocabulary: Vocabulary) -> MedBert:
     """The pretrained model with one head per task: its own heads where they are of these tasks, else new ones."""
     outcomes, horizons = [task.name for task in tasks], [task.horizon_days for task in tasks]
+    codes = outcome_codes([task.outcome for task in tasks], vocabulary, pretrained.config.form())
     if pretrained.config.outcomes == outcomes:
-        pretrained.config.horizons = horizons
+        pretrained.config.horizons, pretrained.config.outcome_codes = horizons, codes
         return pretrained
-    values = {**pretrained.config.to_dict(), "outcomes": outcomes, "horizons": horizons, "calibration": []}
-    model = new_model(MedBertConfig.from_dict(values), pretrained.embeddings.parents)
+    named = {"outcomes": outcomes, "horizons": horizons, "outcome_codes": codes, "calibration": []}
+    config = MedBertConfig.from_dict({**pretrained.config.to_dict(), **named})
+    model = new_model(config, pretrained.embeddings.parents, vocabulary)
     own = {name: tensor for name, tensor in pretrained.state_dict().items() if not name.startswith("heads.")}
     model.load_state_dict(own, strict=False)
     return model
@@ -191,10 +196,14 @@ def outcome_loss(
 
 
 def set_priors(model: MedBert, labels: npt.NDArray[np.float32]) -> None:
-    """Start each head at the outcome's frequency, so that the first steps are not spent on it."""
+    """Start each head at the outcome's frequency, so that the first steps are not spent on it.
+
+    The heads that decode codes have no bias to set.
+    """
+    if not isinstance(model.heads, Heads):
+        return
     known = ~np.isnan(labels)
     share = (np.nansum(labels, axis=0) + 1.0) / (known.sum(axis=0) + 2.0)
-    assert model.heads is not None
     with torch.no_grad():
         model.heads.out.bias.copy_(torch.from_numpy(np.log(share / (1 - share)).astype(np.float32)))
 

@@ -15,7 +15,7 @@ import torch
 from scipy.optimize import minimize
 
 from ml.models.embeddings import age_feature
-from ml.models.heads import AGE_POWERS
+from ml.models.heads import AGE_POWERS, Heads
 from ml.models.medbert import MedBert
 from ml.sequences import Item
 from ml.sequences.batches import stored
@@ -37,7 +37,7 @@ def start_linear(model: MedBert, training: Labelled) -> None:
         model: must have heads with a linear path.
         training: labels of the train split; an outcome without events keeps zero weights and its prior.
     """
-    assert model.heads is not None
+    assert isinstance(model.heads, Heads)
     assert model.heads.codes is not None
     parents = model.embeddings.parents.cpu().numpy()
     codes, age = features(training.source, parents, model.form)

@@ -80,10 +80,12 @@ def model_for(setup: Setup, initial: Path | None) -> MedBert:
         VigilError: the vocabulary does not extend the initial model's, or its shape is not the preset's.
     """
     vocabulary = setup.vocabulary
-    config = config_of(setup.preset.model, vocabulary.size, vocabulary.digest, setup.preset.longest)
+    preset = setup.preset
+    stays = preset.pretraining.long_stay > 0
+    config = config_of(preset.model, vocabulary.size, vocabulary.digest, preset.longest, preset.form, stays)
     parents = torch.from_numpy(vocabulary.parents).long()
     if initial is None:
-        return new_model(config, parents)
+        return new_model(config, parents, vocabulary)
     if not vocabulary.extends(load_vocabulary(initial / "vocabulary.json")):
         raise VigilError(
             "the run's vocabulary does not extend the initial model's",
@@ -92,7 +94,7 @@ def model_for(setup: Setup, initial: Path | None) -> MedBert:
     old = load_model(initial)
     for name in ("outcomes", "horizons", "calibration"):  # its heads come along, for fine-tuning
         setattr(config, name, getattr(old.config, name))
-    model = new_model(config, parents)
+    model = new_model(config, parents, vocabulary)
     copy_weights(old, model)
     return model
 

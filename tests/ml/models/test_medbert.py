@@ -2,53 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from ml.common.errors import ConfigError, VigilError
 from ml.models import load_preset
-from ml.models.attention import attention, padding_bias, plain
-from ml.models.config import MedBertConfig
 from ml.models.files import finished, save_model
-from ml.models.medbert import Inputs, MedBert, load_model, new_model
-from ml.sequences.vocabulary import EMPTY, grow
-
-VOCABULARY = grow(EMPTY, {f"ICD10CM//I{i}.{j}": 9 for i in range(10, 30) for j in range(3)}, {})
-
-
-def model(outcomes: int = 2, norm: str = "pre", linear_path: bool = True) -> MedBert:
-    torch.manual_seed(0)
-    config = MedBertConfig(
-        vocab_size=VOCABULARY.size, hidden=32, layers=2, heads=2, feedforward=48, norm=norm, linear_path=linear_path,
-        outcomes=[f"outcome {i}" for i in range(outcomes)], horizons=[365] * outcomes,
-        vocabulary_digest=VOCABULARY.digest,
-    )  # fmt: skip
-    made = new_model(config, torch.from_numpy(VOCABULARY.parents).long()).eval()
-    for parameter in made.parameters():
-        parameter.data += 0.05 * torch.randn_like(parameter)
-    return made
-
-
-def inputs(lengths: list[int], width: int, seed: int = 0) -> Inputs:
-    rng = np.random.default_rng(seed)
-    shape = (len(lengths), width)
-    real = np.arange(width)[None, :] < np.array(lengths)[:, None]
-    arrays = {
-        "tokens": rng.integers(4, VOCABULARY.size, shape),
-        "ages": rng.integers(0, 30_000, shape),
-        "days": rng.integers(0, 3000, shape),
-        "visits": rng.integers(0, 90, shape),
-    }
-    tensors = {name: torch.from_numpy(np.where(real, array, 0)).long() for name, array in arrays.items()}
-    return Inputs(lengths=torch.tensor(lengths), **tensors)
-
-
-def row(batch: Inputs, i: int, width: int) -> Inputs:
-    names = ("tokens", "ages", "days", "visits")
-    return Inputs(**{name: getattr(batch, name)[i : i + 1, :width] for name in names}, lengths=batch.lengths[i : i + 1])
+from ml.models.medbert import load_model
+from tests.ml.models.invented_models import VOCABULARY, inputs, model, row
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
@@ -62,7 +26,7 @@ def test_padding_and_company_do_not_change_a_patients_output(norm: str) -> None:
 
 def test_the_order_of_padding_contents_does_not_leak_into_the_heads() -> None:
     made, batch = model(), inputs([5, 9], 16)
-    dirty = Inputs(batch.tokens, batch.ages.clone(), batch.days.clone(), batch.visits.clone(), batch.lengths)
+    dirty = replace(batch, ages=batch.ages.clone(), days=batch.days.clone(), visits=batch.visits.clone())
     dirty.ages[0, 5:], dirty.days[0, 5:], dirty.visits[0, 5:] = 9999, 77, 3
     torch.testing.assert_close(made(batch), made(dirty), rtol=1e-4, atol=1e-5)
 
@@ -78,18 +42,9 @@ def test_the_decoder_at_masked_positions_equals_the_full_decoder() -> None:
 @pytest.mark.parametrize("linear_path", [True, False])
 def test_age_at_the_index_day_reaches_the_outcomes(linear_path: bool) -> None:
     made, batch = model(linear_path=linear_path), inputs([6], 16)
-    older = Inputs(batch.tokens, batch.ages.clone(), batch.days, batch.visits, batch.lengths)
+    older = replace(batch, ages=batch.ages.clone())
     older.ages[0, 0] = batch.ages[0, 0] + 15_000
     assert (made(batch) - made(older)).abs().max() > 1e-3
-
-
-def test_attention_on_the_cpu_equals_the_fused_kernel() -> None:
-    torch.manual_seed(1)
-    query, key, value = torch.randn(3, 2, 4, 16, 8)
-    bias = padding_bias(torch.tensor([16, 5]), 16)
-    fused = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-    torch.testing.assert_close(plain(query, key, value, bias), fused, rtol=1e-4, atol=1e-5)
-    assert torch.equal(attention(query, key, value, bias), plain(query, key, value, bias))
 
 
 def test_a_code_shares_its_categorys_embedding() -> None:
