@@ -12,6 +12,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from ml.models.config import MODEL_TYPE, MedBertConfig
 from ml.models.medbert import Family, MedBert, bind_folder
+from ml.sequences.form import Form
 
 
 class HubConfig(PretrainedConfig):
@@ -24,6 +25,10 @@ class HubConfig(PretrainedConfig):
         for name, value in vars(own).items():
             setattr(self, name, value)
         super().__init__(**{name: value for name, value in values.items() if name not in vars(own)})
+
+    def form(self) -> Form:
+        """How sequences are shown to the model."""
+        return MedBertConfig.from_dict(self.to_dict()).form()
 
 
 class HubMedBert(Family, PreTrainedModel):

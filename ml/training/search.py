@@ -84,7 +84,7 @@ def score(run: TrainingRun, ready: Setup, initial: Path | None) -> float:
     model = model_for(ready, initial).to(device())
     first = replace(pretraining.course(model, run, ready, share, initial), name="search_pretrain", folder=folder)
     record = Engine(model, first).run()
-    model = finetuning.with_heads(model, load_tasks(get_settings().tasks)).to(device())
+    model = finetuning.with_heads(model, load_tasks(get_settings().tasks), ready.vocabulary).to(device())
     training, tuning = finetuning.data_of(model, run, ready)
     second = replace(finetuning.course(model, training, run, ready, share), name="search_finetune", folder=folder)
     best, _ = finetuning.learn(model, training, tuning, ready, second)
