@@ -86,9 +86,8 @@ def main() -> None:
         os.environ["VIGIL_EVENT_LOG"] = str(place.home / "log")
         first, *nights = snapshots(options.patients, options.nights, options.days)
         warm = train(first, place.home / "warm", None)
-        print(
-            f"{'night':12}{'warm loss':>11}{'anew loss':>11}{'warm AUROC':>12}{'anew AUROC':>12}{'warm s':>8}{'anew s':>8}"
-        )
+        print(f"{'':12}{'loss':>16}{'':6}{'AUROC':>18}{'':6}{'CPU seconds':>12}")
+        print(f"{'night':12}{'warm':>11}{'anew':>11}{'warm':>12}{'anew':>12}{'warm':>8}{'anew':>8}")
         found = []
         for night in nights:
             warm = train(night, place.home / "warm", warm.folder)

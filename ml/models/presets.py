@@ -95,6 +95,8 @@ class Preset(_Frozen):
     Attributes:
         longest: tokens per sequence; a longer one keeps its latest.
         warm_start: share of the budgets when training starts from the champion.
+        replay: share of an epoch of a warm pretraining that is drawn from patients of whom nothing new is known; None
+            takes every patient alike.
     """
 
     name: str
@@ -104,6 +106,7 @@ class Preset(_Frozen):
     pretraining: PretrainingPreset
     finetuning: FinetuningPreset
     warm_start: float = Field(gt=0, le=1)
+    replay: float | None = Field(None, ge=0, lt=1)
 
 
 def preset_names() -> list[str]:

@@ -53,9 +53,7 @@ class Engine:
         self.progress = Progress(course.name, course.budget.tokens)
         self.share = 0.0  # of the budget, spent
         self._resume()
-        self.metrics = (
-            Metrics(metrics_path(course.folder, course.name), self.record.steps) if self.world.first else None
-        )
+        self.metrics = self._metrics() if self.world.first else None
         self.gradients = gradients_of(model, course.stage.micro_batches, settings.threads, self.world)
         self._clock = self._saved = time.monotonic()
 
@@ -145,6 +143,10 @@ class Engine:
         self.record.seconds += seconds
         return max(seconds, 1e-9)
 
+    def _metrics(self) -> Metrics:
+        path = metrics_path(self.course.folder, self.course.name)
+        return Metrics(path, self.course.inputs, self.record.steps)
+
     def _report(self, seconds: float, **values: float) -> None:
         if not self.world.first or self.metrics is None:
             return
@@ -199,3 +201,4 @@ class Engine:
             self.looker.begin()
         while self.sampler.position.halvings < self.course.halvings:
             self.sampler.halve()
+        self.record.halvings = self.sampler.position.halvings

@@ -91,29 +91,43 @@ def with_heads(pretrained: MedBert, tasks: tuple[Task, ...], vocabulary: Vocabul
 
 def train(model: MedBert, run: TrainingRun, ready: Setup, share: float, halvings: int) -> None:
     """Spend the budget, keep the best weights, calibrate and save them."""
-    names = tuple(model.config.outcomes)
-    training = labelled_data(run, ready.vocabulary, names, ("train",), run.training_days)
-    tuning = labelled_data(run, ready.vocabulary, names, ("tuning",), run.training_days)
+    training, tuning = data_of(model, run, ready)
     todo = replace(course(model, training, run, ready, share), halvings=halvings)
     if not np.nansum(training.labels):
         record = leave_at_priors(model, training)
     else:
-        if not model.config.calibration:  # heads that were never trained
-            set_priors(model, training.labels)
-            if model.config.linear_path:
-                start_linear(model, training)
-        stage = ready.preset.finetuning
-        best = Best(model, tuning, stage.evaluations, stage.patience)
-        record = Engine(model, todo, best).run().finish()
+        best, record = learn(model, training, tuning, ready, todo)
         if not world().first:
             return
-        best.take()
         calibrate(model, tuning)
-        calibration = dict(zip(names, model.config.calibration, strict=True))
+        calibration = dict(zip(model.config.outcomes, model.config.calibration, strict=True))
         record |= {"tuning": best.history, "calibration": calibration}
     if world().first:
         save_model(run.finetuned, model, ready.vocabulary, {**record, "inputs": ready.digest, **ready.inputs})
         todo.checkpoints.remove()
+
+
+def data_of(model: MedBert, run: TrainingRun, ready: Setup) -> tuple[Labelled, Labelled]:
+    """What is learned from, and what early stopping and calibration look at: other patients at the same days."""
+    names = tuple(model.config.outcomes)
+    training = labelled_data(run, ready.vocabulary, names, ("train",), run.training_days)
+    return training, labelled_data(run, ready.vocabulary, names, ("tuning",), run.training_days)
+
+
+def learn(
+    model: MedBert, training: Labelled, tuning: Labelled, ready: Setup, todo: Course
+) -> tuple[Best, dict[str, object]]:
+    """Spend the budget and give the model its best weights, in the first process; what was seen, and the record."""
+    if not model.config.calibration:  # heads that were never trained
+        set_priors(model, training.labels)
+        if model.config.linear_path:
+            start_linear(model, training)
+    stage = ready.preset.finetuning
+    best = Best(model, tuning, stage.evaluations, stage.patience)
+    record = Engine(model, todo, best).run().finish()
+    if world().first:
+        best.take()
+    return best, record
 
 
 def course(model: MedBert, training: Labelled, run: TrainingRun, ready: Setup, share: float) -> Course:

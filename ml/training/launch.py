@@ -19,6 +19,7 @@ from ml.cohorts.runs import TrainingRun
 from ml.common.errors import ConfigError, NotFoundError, QualityError, RefusedError, VigilError
 from ml.common.files import read_json
 from ml.training.interruption import OutOfMemoryError, StoppedError
+from ml.training.space import best_path
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +55,7 @@ def launch(
         VigilError: what the worker raised, or its last line if it died of something unknown.
         StoppedError: it was asked to stop, and wrote a checkpoint.
     """
-    command = [sys.executable, "-m", "ml.training.worker", stage, "--as-of", str(run.as_of)]
-    command += ["--parent", str(os.getpid())]
-    if initial is not None:
-        command += ["--initial", str(initial)]
+    command = _command(stage, run, initial)
     for halvings in range(HALVINGS + 1):
         try:
             _run([*command, "--halvings", str(halvings)], stage, environment or {})
@@ -70,7 +68,27 @@ def launch(
     return {name: record[name] for name in SUMMARY}
 
 
-def _run(command: list[str], stage: Stage, environment: Mapping[str, str]) -> None:
+def launch_search(run: TrainingRun, trials: int, initial: Path | None = None) -> dict[str, Any]:
+    """Search hyper-parameters in a fresh interpreter (see `ml.training.search`); one process, whatever the settings.
+
+    Returns:
+        The best values, their score and the number of trials that ended with one.
+
+    Raises:
+        VigilError, StoppedError: as `launch`.
+    """
+    _run([*_command("search", run, initial), "--trials", str(trials)], "search", {"VIGIL_TRAINING_PROCESSES": "1"})
+    found = read_json(best_path(run.path))
+    return {name: found[name] for name in ("values", "score", "trials")}
+
+
+def _command(stage: str, run: TrainingRun, initial: Path | None) -> list[str]:
+    command = [sys.executable, "-m", "ml.training.worker", stage, "--as-of", str(run.as_of)]
+    command += ["--parent", str(os.getpid())]
+    return command if initial is None else [*command, "--initial", str(initial)]
+
+
+def _run(command: list[str], stage: str, environment: Mapping[str, str]) -> None:
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

@@ -71,6 +71,7 @@ class Replicas:
     def gradients(self, works: Sequence[Work], counts: npt.NDArray[np.float64]) -> float:
         """Slot ``s`` works on micro-batches ``s``, ``s + slots``, …; their sum is taken in the order of slots."""
         slots = len(self.copies)
+        self.model.zero_grad(set_to_none=True)  # the last step's gradient makes room for this one's
         futures = [self.pool.submit(_backward, twin, works[s::slots], counts) for s, twin in enumerate(self.copies)]
         wait(futures)  # all of them, also where one fails: none may touch the weights later
         values = [future.result() for future in futures]
@@ -113,9 +114,9 @@ def _share(model: nn.Module) -> nn.Module:
 
 def _backward(model: nn.Module, works: Sequence[Work], counts: npt.NDArray[np.float64]) -> float:
     model.zero_grad(set_to_none=True)
-    total = 0.0
+    losses = []
     for work in works:
         loss = loss_of(model, work, counts)
         loss.backward()
-        total += float(loss.detach())
-    return total
+        losses.append(loss.detach())
+    return float(torch.stack(losses).sum()) if losses else 0.0  # read once: a GPU would wait each time

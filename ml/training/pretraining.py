@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
@@ -15,7 +16,7 @@ from torch.nn import functional
 from ml.cohorts import TrainingRun
 from ml.models.files import finished, save_model
 from ml.models.medbert import Inputs, MedBert
-from ml.sequences.batches import Batch, gather
+from ml.sequences.batches import Batch, Item, gather
 from ml.training.budget import Budget
 from ml.training.course import Course
 from ml.training.data import pretraining_data
@@ -23,11 +24,14 @@ from ml.training.engine import Engine
 from ml.training.masking import Masked, mask_codes
 from ml.training.parallel import Work
 from ml.training.precision import autocast, device
-from ml.training.sampler import Source
+from ml.training.replay import has_news, last_day_seen, mixed
+from ml.training.sampler import Draw, Source
 from ml.training.setup import Setup, model_for, setup, weights_digest
 from ml.training.world import world
 
 log = logging.getLogger(__name__)
+
+Float64 = npt.NDArray[np.float64]
 
 
 def pretrain(run: TrainingRun, initial: Path | None = None, halvings: int = 0) -> Path:
@@ -47,7 +51,8 @@ def pretrain(run: TrainingRun, initial: Path | None = None, halvings: int = 0) -
         log.info("pretrain: already done for these inputs")
         return run.pretrained
     model = model_for(ready, initial).to(device())
-    todo = replace(course(model, run, ready, ready.preset.warm_start if initial else 1.0), halvings=halvings)
+    share = ready.preset.warm_start if initial else 1.0
+    todo = replace(course(model, run, ready, share, initial), halvings=halvings)
     record = Engine(model, todo).run()
     if world().first:
         save_model(run.pretrained, model, ready.vocabulary, {**record.finish(), "inputs": ready.digest, **ready.inputs})
@@ -55,11 +60,12 @@ def pretrain(run: TrainingRun, initial: Path | None = None, halvings: int = 0) -
     return run.pretrained
 
 
-def course(model: MedBert, run: TrainingRun, ready: Setup, share: float) -> Course:
-    """Masked language modelling with a share of the preset's budget."""
+def course(model: MedBert, run: TrainingRun, ready: Setup, share: float, initial: Path | None = None) -> Course:
+    """Masked language modelling with a share of the preset's budget, after ``initial`` on a mix of new and old."""
     stage = ready.preset.pretraining
     data = pretraining_data(run, ready.vocabulary)
-    source = Source(data.lengths(model.form), partial(gather, data, form=model.form))
+    draw, likely = _mix(data, run, ready, initial)
+    source = Source(data.lengths(model.form), partial(gather, data, form=model.form), draw)
     objective = partial(
         masked_codes,
         share=stage.masked,
@@ -67,8 +73,15 @@ def course(model: MedBert, run: TrainingRun, ready: Setup, share: float) -> Cour
         one_code=stage.one_code,
         long_stay=stage.long_stay,
     )
-    budget = Budget.of(stage, int(source.lengths.sum()), share)
+    budget = Budget.of(stage, round(float((source.lengths * likely).sum())), share)
     return Course("pretrain", stage, source, objective, budget, ready.inputs["seed"], ready.digest, run.path)
+
+
+def _mix(data: Item, run: TrainingRun, ready: Setup, initial: Path | None) -> tuple[Draw | None, Float64]:
+    seen = last_day_seen(initial) if initial else None
+    if seen is None or ready.preset.replay is None:
+        return None, np.ones(data.row.size)
+    return mixed(has_news(data, (run.test_day - seen).days), ready.preset.replay)
 
 
 def masked_codes(

@@ -19,6 +19,7 @@ from ml.models.files import RECORD
 from ml.models.medbert import MedBert, load_model, new_model
 from ml.sequences import Vocabulary, load_vocabulary
 from ml.settings import get_settings
+from ml.training.space import tuned
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,14 @@ class Setup:
 
 
 def setup(run: TrainingRun, stage: str, **more: Any) -> Setup:
-    """Set threads and seeds, and gather what the stage depends on.
+    """Set threads and seeds, and gather what the stage depends on; the values that a search found are taken.
 
     Raises:
         VigilError: the sequences are not prepared.
     """
     settings = get_settings()
-    preset, vocabulary = load_preset(settings.preset), load_vocabulary(run.vocabulary)
+    vocabulary = load_vocabulary(run.vocabulary)
+    preset = load_preset(settings.preset) if stage == "search" else tuned(load_preset(settings.preset), run.path)
     torch.set_num_threads(1)  # threads work on micro-batches, see ml.training.parallel
     seed_all(settings.seed)
     inputs = {
@@ -53,6 +55,7 @@ def setup(run: TrainingRun, stage: str, **more: Any) -> Setup:
         "preset": preset.model_dump(),
         "seed": settings.seed,
         "split_salt": sha256_bytes(settings.split_salt.encode()),
+        **({"minutes": settings.training_minutes} if settings.training_minutes else {}),
         **more,
     }
     return Setup(preset, vocabulary, inputs)

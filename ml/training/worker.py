@@ -38,9 +38,10 @@ def die_with_parent(parent: int | None) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run one stage; the exit status: 75 where it was asked to stop and can go on."""
     parser = argparse.ArgumentParser(description="One stage of training.")
-    parser.add_argument("stage", choices=("pretrain", "finetune"))
+    parser.add_argument("stage", choices=("pretrain", "finetune", "search"))
     parser.add_argument("--as-of", type=date.fromisoformat, required=True)
     parser.add_argument("--initial", type=Path, help="folder of a model to start pretraining from")
+    parser.add_argument("--trials", type=int, default=1, help="of a search")
     parser.add_argument("--halvings", type=int, default=0, help="of the positions of a micro-batch")
     parser.add_argument("--parent", type=int, help="process to die with")
     options = parser.parse_args(arguments)
@@ -90,6 +91,10 @@ def _run(options: argparse.Namespace) -> None:
         from ml.training.pretraining import pretrain
 
         pretrain(run, options.initial, options.halvings)
+    elif options.stage == "search":
+        from ml.training.search import search
+
+        search(run, options.trials, options.initial)
     else:
         from ml.training.finetuning import finetune
 

@@ -76,13 +76,13 @@ class Distributed:
     def gradients(self, works: Sequence[Work], counts: npt.NDArray[np.float64]) -> float:
         """See `ml.training.parallel.Gradients`; each process must bring at least one micro-batch."""
         self.wrapped.zero_grad(set_to_none=True)
-        total = 0.0
+        losses = []
         for number, work in enumerate(works, 1):
             with nullcontext() if number == len(works) else self.wrapped.no_sync():
                 loss = self.wrapped(work, counts)
                 (loss * self.size).backward()  # DDP takes the mean over processes, a step's loss is their sum
-            total += float(loss.detach())
-        return total
+            losses.append(loss.detach())
+        return float(torch.stack(losses).sum())
 
     def close(self) -> None:
         """Nothing to do."""

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
+import torch
 
 from ml.common.errors import ConfigError
 from ml.models import load_preset, preset_names
 from ml.models.config import config_of
+from ml.models.medbert import Inputs, new_model
+from ml.sequences import Item, gather, tokenise
 from ml.sequences.form import Form
+from ml.sequences.vocabulary import EMPTY, grow
 
 
 def test_presets_parse_and_an_unknown_one_names_the_known() -> None:
@@ -98,3 +105,23 @@ def test_rotary_positions_need_heads_of_even_size(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(presets, "FOLDER", tmp_path)
     with pytest.raises(ConfigError, match="a head has 15 features"):
         load_preset("odd")
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_reads_stored_sequences_in_its_own_form(name: str) -> None:
+    preset = load_preset(name)
+    codes = ["ICD10CM//I10.1", "ICD10CM//I20.0", "ATC//A10BA02", "LOINC//1"]
+    rows = [(s, datetime(2020, month, 1), codes[(s + month) % 4], 1.0) for s in range(5) for month in range(1, 4 + s)]
+    view = pl.DataFrame(rows, schema=["subject_id", "time", "code", "numeric_value"], orient="row")
+    vocabulary = grow(EMPTY, dict.fromkeys(codes, 9), {})
+    small = preset.model.model_copy(update={"hidden": 8 * preset.model.heads, "layers": 1})
+    config = config_of(small, vocabulary.size, vocabulary.digest, preset.longest, preset.form)
+    config.outcomes, config.horizons = ["stroke"], [365]
+    made = new_model(config, torch.from_numpy(vocabulary.parents).long(), vocabulary).eval()
+    source = Item([tokenise(view, date(2021, 1, 1), vocabulary)], np.zeros(5, np.int64), np.arange(5))
+    inputs = Inputs.of(gather(source, np.arange(5), made.form))
+    shown = {vocabulary.tokens[i] for i in inputs.tokens.flatten().tolist()}
+    assert ("[SEP]" in shown) == preset.form.separators
+    assert ("ATC//A10BA02" in shown) == ("drug" in preset.form.contents)
+    assert inputs.now.tolist() == [(date(2021, 1, 1) - date(1970, 1, 1)).days] * 5
+    assert made(inputs).isfinite().all()

@@ -173,6 +173,29 @@ def test_two_processes_killed_go_on_with_one(disturbed: TrainingRun, undisturbed
     )
 
 
+SHORT_OF_MEMORY = """
+import torch
+import ml.training.pretraining as pretraining
+fits = pretraining.mlm_loss
+def mlm_loss(model, batch, masked):
+    if batch.tokens.size > 600 and torch.distributed.is_initialized() and torch.distributed.get_rank() == 1:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    return fits(model, batch=batch, masked=masked)
+pretraining.mlm_loss = mlm_loss
+"""
+
+
+@pytest.mark.slow
+def test_where_one_of_several_processes_is_short_of_memory_all_begin_again_with_smaller_micro_batches(
+    disturbed: TrainingRun, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SHORT_OF_MEMORY)
+    places = f"{tmp_path}{os.pathsep}{Path(__file__).resolve().parents[3]}"
+    launch("pretrain", disturbed, environment={"VIGIL_TRAINING_PROCESSES": "2", "PYTHONPATH": places})
+    record = read_json(disturbed.pretrained / "training.json")
+    assert (record["halvings"], record["processes"]) == (1, 2)
+
+
 def alive(session: int) -> list[int]:
     """Processes of a session that are not zombies."""
     found = []
