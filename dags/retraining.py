@@ -4,9 +4,9 @@ Trains a challenger on the newest snapshot, judges it against the champion and t
 a decision, and on approval promotes it and publishes the newest snapshot's scores.
 
 **Reads** the newest committed snapshot, whatever its own data interval. Skips if a model of that snapshot was
-already judged. Fine-tuning and pretraining run in the queue and pool `gpu`, each in a fresh interpreter.
+already judged. Search, pretraining and fine-tuning run in the queue and pool `gpu`, each in a fresh interpreter.
 
-**Safe to clear?** Yes. Every step finds what it finished before; a killed training starts its stage anew.
+**Safe to clear?** Yes. Every step finds what it finished before; a killed training goes on from its checkpoint.
 
 **Safe to backfill?** No need: a backfill of `nightly` never triggers it, and a run of any date trains on the newest
 snapshot.
@@ -15,7 +15,8 @@ snapshot.
 the task. `gate` never turns red: a model that does not pass is logged, and the rest is skipped with the reason.
 `await_decision` red: nobody decided in time; answer with `vigil review approve` or `reject` and clear it.
 
-Parameter `full`: pretrain from scratch instead of warm-starting from the champion.
+Parameter `full`: pretrain from scratch instead of warm-starting from the champion. Parameter `search_trials`: search
+hyper-parameters with so many trials first, and train with the best (docs/runbooks/training.md).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from ml.settings import get_settings
 
-GPU: dict[str, Any] = {"queue": "gpu", "pool": "gpu", "retries": 1}
+GPU: dict[str, Any] = {"queue": "gpu", "pool": "gpu", "retries": 3}
 
 
 @dag(
@@ -38,7 +39,10 @@ GPU: dict[str, Any] = {"queue": "gpu", "pool": "gpu", "retries": 1}
     doc_md=__doc__,
     tags=["vigil", "training"],
     default_args=vigil.default_args("ml-engineering"),
-    params={"full": Param(False, type="boolean", description="pretrain from scratch, not from the champion")},
+    params={
+        "full": Param(False, type="boolean", description="pretrain from scratch, not from the champion"),
+        "search_trials": Param(0, type="integer", minimum=0, description="trials of a search of hyper-parameters"),
+    },
     **vigil.calendar("0 4 * * *"),
 )
 def retraining() -> None:
@@ -64,19 +68,36 @@ def retraining() -> None:
         return {"initial": str(initial) if initial else None, "labels": labels, "sequences": sequences}
 
     @task(**GPU)
+    def search(as_of: str, prepared: dict[str, Any]) -> dict[str, Any]:
+        from ml.cohorts import open_run
+        from ml.registry import followed
+        from ml.training import launch_search
+
+        trials, run = get_current_context()["params"]["search_trials"], open_run(date.fromisoformat(as_of))
+        if not trials:
+            return {"trials": 0}
+        with followed(run, "search"):
+            return launch_search(run, trials, _initial(prepared))
+
+    @task(**GPU)
     def pretrain(as_of: str, prepared: dict[str, Any]) -> dict[str, Any]:
         from ml.cohorts import open_run
+        from ml.registry import followed
         from ml.training import launch
 
-        initial = Path(prepared["initial"]) if prepared["initial"] else None
-        return launch("pretrain", open_run(date.fromisoformat(as_of)), initial)
+        run = open_run(date.fromisoformat(as_of))
+        with followed(run, "pretrain"):
+            return launch("pretrain", run, _initial(prepared))
 
     @task(**GPU)
     def finetune(as_of: str) -> dict[str, Any]:
         from ml.cohorts import open_run
+        from ml.registry import followed
         from ml.training import launch
 
-        return launch("finetune", open_run(date.fromisoformat(as_of)))
+        run = open_run(date.fromisoformat(as_of))
+        with followed(run, "finetune"):
+            return launch("finetune", run)
 
     @task
     def consult_oracle(as_of: str) -> str:
@@ -162,7 +183,7 @@ def retraining() -> None:
     as_of = find_snapshot()
     prepared = prepare(as_of)
     evaluated = evaluate(as_of)
-    pretrain(as_of, prepared) >> finetune(as_of) >> evaluated
+    search(as_of, prepared) >> pretrain(as_of, prepared) >> finetune(as_of) >> evaluated
     prepared >> [consult_oracle(as_of), consult_champion(as_of)] >> evaluated
     version = register(as_of)
     evaluated >> gate(as_of) >> version
@@ -170,6 +191,11 @@ def retraining() -> None:
     promoted = promote(await_decision(version))
     score.partial(as_of=as_of, model=promoted).expand(shard=list(range(get_settings().shards))) >> published
     published >> report(as_of)
+
+
+def _initial(prepared: dict[str, Any]) -> Path | None:
+    """Folder of the model that training starts from."""
+    return Path(prepared["initial"]) if prepared["initial"] else None
 
 
 retraining()

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from infra.embedded.airflow_settings import POOL
 from ml.common.files import write_json
+from ml.settings import get_settings
 
 
 def main(arguments: list[str]) -> None:
-    """Create or upgrade the database, create the pools that are missing, and note the revision in a file."""
+    """Create or upgrade the database, create or resize the pools, and note the revision in a file."""
     from airflow import __version__
     from airflow.models.pool import Pool
     from airflow.utils import db
@@ -22,10 +23,14 @@ def main(arguments: list[str]) -> None:
 
     db.initdb()  # makes default_pool too
     with create_session() as session:
-        if Pool.get_pool(POOL, session=session) is None:
-            session.add(Pool(pool=POOL, slots=1, description="one training at a time", include_deferred=False))
+        slots = get_settings().gpu_slots
+        pool = Pool.get_pool(POOL, session=session)
+        if pool is None:
+            session.add(Pool(pool=POOL, slots=slots, description="trainings at a time", include_deferred=False))
+        else:
+            pool.slots = slots
         revision = session.execute(text("select version_num from alembic_version")).scalar_one()
-    write_json(Path(arguments[0]), {"airflow": __version__, "revision": revision})
+    write_json(Path(arguments[0]), {"airflow": __version__, "revision": revision, "gpu_slots": slots})
 
 
 if __name__ == "__main__":

@@ -144,6 +144,8 @@ def _airflow_ready(run: Start) -> bool:
     known = state.read_object(_marker(run.home)) or {}
     if known.get("airflow") != importlib.metadata.version("apache-airflow-core"):
         return False
+    if known.get("gpu_slots") != int(run.settings.get("VIGIL_GPU_SLOTS", "1")):
+        return False
     try:
         url = database_url(run.ports["postgres"], "airflow", run.secrets)
         with administer(url) as connection, connection.cursor() as cursor:

@@ -19,4 +19,5 @@ EVENT_SCHEMA = pa.schema(
 )
 
 BIRTH, DEATH = "MEDS_BIRTH", "MEDS_DEATH"
+VISIT_END = "VISIT_END//"  # a stay over more than a day has ended; its value is its length in days
 BUCKETS = 256  # fixed subject buckets: the digest's canonical order, and what shards are made of

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ml.registry.champions import champion, judged, promote, rollback, warm_start
     from ml.registry.decisions import decide_by_policy, decision_for
     from ml.registry.gates import gate
+    from ml.registry.live import followed
     from ml.registry.registration import register
     from ml.registry.types import Champion, Check, Decision, Digests, GateResult, Promotion, RegisteredModel
 
@@ -29,6 +30,7 @@ __all__ = [
     "champion",
     "decide_by_policy",
     "decision_for",
+    "followed",
     "gate",
     "judged",
     "promote",
@@ -40,6 +42,7 @@ __all__ = [
 _HOME = {
     **dict.fromkeys(("champion", "judged", "promote", "rollback", "warm_start"), "champions"),
     **dict.fromkeys(("decide_by_policy", "decision_for"), "decisions"),
+    "followed": "live",
     "gate": "gates",
     "register": "registration",
 }

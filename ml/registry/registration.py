@@ -67,24 +67,9 @@ def _tags(run: TrainingRun, evaluation: Evaluation, verdict: GateResult) -> dict
     }
 
 
-def _experiment(client: MlflowClient) -> str:
-    """Id of the experiment that holds every retraining."""
-    from mlflow.exceptions import MlflowException
-
-    found = client.get_experiment_by_name(tracking.EXPERIMENT)
-    if found is None:
-        try:
-            return str(client.create_experiment(tracking.EXPERIMENT))
-        except MlflowException:  # another one was faster
-            found = client.get_experiment_by_name(tracking.EXPERIMENT)
-    if found is None or found.lifecycle_stage != "active":
-        raise ConfigError(f"the MLflow experiment '{tracking.EXPERIMENT}' was deleted", "restore it in MLflow")
-    return str(found.experiment_id)
-
-
 def _find_or_create_run(client: MlflowClient, run: TrainingRun, tags: dict[str, str]) -> str:
     """The MLflow run of the same training run, model, evaluation and gate verdict; else a new one."""
-    experiment = _experiment(client)
+    experiment = tracking.experiment(client)
     keys = (tracking.RUN, tracking.MODEL, tracking.METRICS, tracking.GATE)
     wanted = " and ".join(f"tags.`{key}` = '{tags[key]}'" for key in keys)  # all of them our own digests and words
     found = client.search_runs([experiment], wanted, order_by=["attributes.start_time ASC"], max_results=1)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from ml.common.errors import NotFoundError, VigilError
+from ml.common.errors import ConfigError, NotFoundError, VigilError
 from ml.registry.types import Digests, RegisteredModel
 from ml.settings import get_settings
 
@@ -99,6 +99,25 @@ def connected() -> Iterator[MlflowClient]:
     except MlflowException as error:
         first = str(error).strip().splitlines()[0][:200] if str(error).strip() else "no message"
         raise TrackingError(f"MLflow refused a call ({error.error_code}: {first})", "see MLflow's own log") from error
+
+
+def experiment(client: MlflowClient) -> str:
+    """Id of the experiment that holds every retraining.
+
+    Raises:
+        ConfigError: it was deleted.
+    """
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found is None:
+        try:
+            return str(client.create_experiment(EXPERIMENT))
+        except MlflowException:  # another one was faster
+            found = client.get_experiment_by_name(EXPERIMENT)
+    if found is None or found.lifecycle_stage != "active":
+        raise ConfigError(f"the MLflow experiment '{EXPERIMENT}' was deleted", "restore it in MLflow")
+    return str(found.experiment_id)
 
 
 def _absent(error: Any) -> bool:

@@ -5,6 +5,7 @@ padded before a batch is made.
 """
 
 from ml.sequences.batches import Batch, Item, gather, plan
+from ml.sequences.form import CompiledForm, Form
 from ml.sequences.prepare import make_store, make_vocabulary, prepare, run_stores
 from ml.sequences.store import open_store, store_path
 from ml.sequences.tokens import Sequences, tokenise
@@ -12,6 +13,8 @@ from ml.sequences.vocabulary import Vocabulary, load_vocabulary
 
 __all__ = [
     "Batch",
+    "CompiledForm",
+    "Form",
     "Item",
     "Sequences",
     "Vocabulary",

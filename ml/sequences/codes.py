@@ -7,15 +7,24 @@ import re
 import numpy as np
 import polars as pl
 
-from ml.extraction.schema import BIRTH, DEATH
+from ml.extraction.schema import BIRTH, DEATH, VISIT_END
 from ml.sequences.packing import Int32
 from ml.sequences.vocabulary import Vocabulary, bin_token
 
 #: Not features: a birth is the age, a death ends the record, race and ethnicity are kept out of the
-#: model, and that there was a visit is said by its other events.
-LEFT_OUT = rf"^({BIRTH}$|{DEATH}$|RACE//|ETHNICITY//|VISIT//)"
+#: model, and that there was a visit, and until when, is said by its other events.
+LEFT_OUT = rf"^({BIRTH}$|{DEATH}$|RACE//|ETHNICITY//|VISIT//|{VISIT_END})"
 NO_FEATURE = -1
 _left_out = re.compile(LEFT_OUT.replace("$", r"\Z"))
+
+
+def starting_with(codes: pl.Series, prefix: str) -> pl.Expr:
+    """Whether a code begins with a prefix; of a dictionary-encoded column only the categories are looked at."""
+    if not isinstance(codes.dtype, (pl.Categorical, pl.Enum)):
+        return pl.col(codes.name).str.starts_with(prefix)
+    categories = codes.cat.get_categories()
+    wanted = categories.filter(categories.str.starts_with(prefix)).to_list()
+    return pl.any_horizontal(pl.lit(False), *(pl.col(codes.name) == code for code in wanted))
 
 
 class Codebook:

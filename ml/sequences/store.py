@@ -14,7 +14,7 @@ from ml.common.errors import VigilError
 from ml.common.files import new_directory, read_json, write_json
 from ml.sequences.tokens import Sequences
 
-TOKENISER = 1  # to be raised with every change to what `tokenise` makes of the same view
+TOKENISER = 2  # to be raised with every change to what `tokenise` makes of the same view
 ABANDONED = 24 * 3600.0  # seconds after which an unfinished folder is taken for a killed process's
 
 
@@ -76,7 +76,11 @@ def open_store(path: Path, vocabulary_digest: str | None = None) -> Sequences:
     except (OSError, ValueError, EOFError):
         raise _damaged(path) from None
     arrays = (store.tokens, store.ages, store.days, store.visits)
-    if {array.size for array in arrays} != {found["tokens"]} or store.offsets.size != store.subjects.size + 1:
+    if {array.size for array in arrays} != {found["tokens"]} or {
+        store.offsets.size,
+        store.now.size + 1,
+        store.long_stays.size + 1,
+    } != {store.subjects.size + 1}:
         raise _damaged(path)
     return store
 

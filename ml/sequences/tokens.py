@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ml.extraction.schema import BIRTH
-from ml.sequences.codes import NO_FEATURE, Codebook
+from ml.extraction.schema import BIRTH, VISIT_END
+from ml.sequences.codes import NO_FEATURE, Codebook, starting_with
 from ml.sequences.packing import (
     EPOCH_MINUTE,
     MINUTES_PER_DAY,
@@ -27,11 +27,14 @@ from ml.sequences.packing import (
 from ml.sequences.subjects import Subjects
 from ml.sequences.vocabulary import CLS, Vocabulary
 
+Bool = npt.NDArray[np.bool_]
+
 COLUMNS = ("subject_id", "time", "code", "numeric_value")  # what of a view is used
 MICROSECONDS_PER_MINUTE = 60_000_000
 UNKNOWN_AGE = -1
 STATIC_MINUTE = EPOCH_MINUTE  # sorts what is static before every event
 NO_BIRTH = np.iinfo(np.int32).min
+LONG_STAY = 7.0  # days: what Med-BERT predicts beside the masked codes (Rasmy 2021, prolonged length of stay)
 SLICE = 1 << 18  # events worked on at once: what is made on the way stays small
 
 
@@ -46,6 +49,8 @@ class Sequences:
         ages: ``[total]`` age in days at the event, at the index day for [CLS] and static tokens; -1 unknown.
         days: ``[total]`` days from the event to the end of the index day, at least 0; 0 for [CLS] and static tokens.
         visits: ``[total]`` number of the distinct day with a kept event, from 1; 0 for [CLS] and static tokens.
+        now: ``[n]`` the index day, days since 1970.
+        long_stays: ``[n]`` whether any stay of more than `LONG_STAY` days had ended by the index day.
     """
 
     subjects: Int64
@@ -54,6 +59,8 @@ class Sequences:
     ages: Int32
     days: Int32
     visits: Int32
+    now: Int32
+    long_stays: Bool
 
     @property
     def lengths(self) -> Int64:
@@ -76,10 +83,11 @@ def tokenise(view: pl.DataFrame, day: date, vocabulary: Vocabulary) -> Sequences
     end = (day - date(1970, 1, 1)).days + 1  # the day that begins at the prediction time
     subjects = Subjects(view["subject_id"])
     births = _births(view, subjects.ids)
+    long_stays = _long_stays(view, subjects.ids, day)
     packed = _pack(view, subjects, end, Codebook(vocabulary))
     del view  # the caller may have kept no other reference
     packed.sort()
-    return _sequences(packed, subjects.ids, births, end)
+    return _sequences(packed, subjects.ids, births, end, long_stays)
 
 
 def _pack(view: pl.DataFrame, subjects: Subjects, end: int, codebook: Codebook) -> Int64:
@@ -101,7 +109,7 @@ def _pack(view: pl.DataFrame, subjects: Subjects, end: int, codebook: Codebook) 
     return packed[:filled]
 
 
-def _sequences(packed: Int64, subjects: Int64, births: Int32, end: int) -> Sequences:
+def _sequences(packed: Int64, subjects: Int64, births: Int32, end: int, long_stays: Bool) -> Sequences:
     """From sorted packed events, whole subjects of some `SLICE` events at a time."""
     begins = offsets_of(packed, 0, subjects.size)
     cuts = np.unique(np.searchsorted(begins, np.arange(0, packed.size + SLICE, SLICE)).clip(max=subjects.size))
@@ -114,7 +122,9 @@ def _sequences(packed: Int64, subjects: Int64, births: Int32, end: int) -> Seque
         for array, part in zip(arrays, _columns(ordered, inner, births[first:last], end), strict=True):
             array[filled : filled + ordered.size] = part
         filled += ordered.size
-    return Sequences(subjects, offsets, *(array[:filled] for array in arrays))
+    now = np.full(subjects.size, end - 1, np.int32)
+    tokens, ages, days, visits = (array[:filled] for array in arrays)
+    return Sequences(subjects, offsets, tokens, ages, days, visits, now, long_stays)
 
 
 def _columns(ordered: Int64, offsets: Int64, births: Int32, end: int) -> tuple[Int32, Int32, Int32, Int32]:
@@ -137,6 +147,14 @@ def _births(view: pl.DataFrame, subjects: Int64) -> Int32:
     first = born.group_by("subject_id").agg(day=pl.col("time").min().dt.epoch("d"))
     births[np.searchsorted(subjects, first["subject_id"].to_numpy())] = first["day"].to_numpy()
     return births
+
+
+def _long_stays(view: pl.DataFrame, subjects: Int64, day: date) -> Bool:
+    """``[subjects]`` whether a stay of more than `LONG_STAY` days had ended by the index day."""
+    ends = starting_with(view["code"], VISIT_END)
+    known = view.lazy().filter(ends & (pl.col("time").dt.date() <= day) & (pl.col("numeric_value") > LONG_STAY))
+    found = known.select("subject_id").collect()["subject_id"].unique().to_numpy()
+    return np.isin(subjects, found)
 
 
 def _cls_first(tokens: Int32, offsets: Int64) -> None:

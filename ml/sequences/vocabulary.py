@@ -20,8 +20,8 @@ from ml.common.errors import VigilError
 from ml.common.files import read_json, sha256_json, write_json
 from ml.sequences.packing import check_tokens
 
-SPECIALS = ("[PAD]", "[UNK]", "[MASK]", "[CLS]")
-PAD, UNK, MASK, CLS = range(4)
+SPECIALS = ("[PAD]", "[UNK]", "[MASK]", "[CLS]", "[SEP]")
+PAD, UNK, MASK, CLS, SEP = range(5)
 MINIMUM_COUNT = 5  # a code seen less often in training is its prefix
 VALUE_BINS = 5
 MINIMUM_VALUES = 50  # numeric values of a code before its bins are worth learning
@@ -107,6 +107,11 @@ def load_vocabulary(path: Path) -> Vocabulary:
         raise VigilError(f"the vocabulary {path} cannot be read", "prepare the sequences of this run again") from None
     if vocabulary.digest != content.get("digest"):
         raise VigilError(f"the vocabulary {path} does not match its digest", "prepare the sequences again")
+    if vocabulary.tokens[: len(SPECIALS)] != SPECIALS:
+        raise VigilError(
+            f"the vocabulary {path} is of an older version: it does not begin with {' '.join(SPECIALS)}",
+            "train a new model from nothing (parameter full of the DAG retraining)",
+        )
     return vocabulary
 
 

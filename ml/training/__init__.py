@@ -1,6 +1,7 @@
 """Training: token stores and labels of a run come in; a pretrained and a fine-tuned model and predictions go out.
 
-`launch` runs a stage in a fresh interpreter, as tasks must; `pretrain` and `finetune` run it here and import torch.
+`launch` and `launch_search` run a stage in a fresh interpreter, as tasks must; `pretrain` and `finetune` run it here
+and import torch.
 """
 
 from __future__ import annotations
@@ -8,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ml.training.launch import launch
+from ml.training.launch import launch, launch_search
 
 if TYPE_CHECKING:
     from ml.cohorts.runs import TrainingRun
 
-__all__ = ["finetune", "launch", "pretrain"]
+__all__ = ["finetune", "launch", "launch_search", "pretrain"]
 
 
 def pretrain(run: TrainingRun, initial: Path | None = None) -> Path:

@@ -29,6 +29,22 @@ def finetune(as_of: AsOf = None) -> None:
 
 
 @app.command()
+def search(
+    trials: Annotated[int, typer.Option(min=1, help="in all, with those already made")],
+    as_of: AsOf = None,
+    initial: Initial = None,
+) -> None:
+    """Search hyper-parameters; the run's training then takes the best."""
+    from ml.cohorts import open_run
+    from ml.training import launch_search
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    found = launch_search(open_run(as_of.date() if as_of else None), trials, initial)
+    values = ", ".join(f"{key} {value:.3g}" for key, value in found["values"].items())
+    typer.echo(f"search: best of {found['trials']}: {found['score']:.4f} with {values}")
+
+
+@app.command()
 def presets() -> None:
     """List the presets."""
     from ml.models.presets import preset_names

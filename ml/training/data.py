@@ -35,8 +35,8 @@ class Labelled:
     index: npt.NDArray[np.int64]
 
 
-def pretraining_data(run: TrainingRun, vocabulary: Vocabulary) -> Item:
-    """Train-split patients in the view at t1.
+def pretraining_data(run: TrainingRun, vocabulary: Vocabulary, split: Split = "train") -> Item:
+    """Patients of a split in the view at t1.
 
     Raises:
         VigilError: there is none with enough events.
@@ -46,12 +46,12 @@ def pretraining_data(run: TrainingRun, vocabulary: Vocabulary) -> Item:
     chosen = []
     for number, store in enumerate(stores):
         splits = split_all(store.subjects.tolist(), salt)
-        train = np.array([splits[subject] == "train" for subject in store.subjects.tolist()], bool)
-        rows = np.flatnonzero(train & (store.lengths >= MINIMUM_TOKENS))
+        mine = np.array([splits[subject] == split for subject in store.subjects.tolist()], bool)
+        rows = np.flatnonzero(mine & (store.lengths >= MINIMUM_TOKENS))
         chosen.append((np.full(rows.size, number), rows))
     item = Item(stores, np.concatenate([c[0] for c in chosen]), np.concatenate([c[1] for c in chosen]))
     if not item.row.size:
-        raise VigilError("no train-split patient has enough events to pretrain on", "train on a later snapshot")
+        raise VigilError(f"no {split}-split patient has enough events to pretrain on", "train on a later snapshot")
     return item
 
 

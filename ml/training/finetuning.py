@@ -2,76 +2,59 @@
 
 from __future__ import annotations
 
-import copy
 import logging
-import math
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 from torch.nn import functional
 
 from ml.cohorts import Task, TrainingRun, load_tasks
 from ml.common.errors import VigilError
 from ml.common.files import read_json, sha256_file
-from ml.common.progress import Progress
 from ml.models.config import MedBertConfig
 from ml.models.files import RECORD, finished, save_model
+from ml.models.heads import Heads
 from ml.models.medbert import Inputs, MedBert, load_model, new_model
-from ml.models.presets import StagePreset
-from ml.sequences.batches import Batch
+from ml.models.outcomes import outcome_codes
+from ml.sequences.batches import Batch, gather
 from ml.sequences.packing import Int64
+from ml.sequences.vocabulary import Vocabulary
 from ml.settings import get_settings
-from ml.training.budget import Budget, Draw, batches
+from ml.training.budget import Budget
+from ml.training.course import Course
 from ml.training.data import Labelled, labelled_data
+from ml.training.engine import Engine
 from ml.training.inference import logits_of
-from ml.training.judge import macro_auroc, platt
+from ml.training.judge import platt
 from ml.training.linear_start import start_linear
-from ml.training.optimisation import optimiser, step
-from ml.training.parallel import Replicas, grouped
+from ml.training.looks import Best
+from ml.training.parallel import Work
 from ml.training.precision import autocast, device
 from ml.training.predict import write_predictions
 from ml.training.records import Record
+from ml.training.sampler import Draw, Source
 from ml.training.setup import Setup, setup, weights_digest
+from ml.training.world import world
 
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class Best:
-    """The best weights so far, by macro AUROC on the tuning split."""
-
-    score: float = -math.inf
-    weights: dict[str, torch.Tensor] = field(default_factory=dict)
-    history: list[dict[str, object]] = field(default_factory=list)
-
-    def look(self, model: MedBert, tuning: Labelled, seen: int) -> float:
-        """Judge the weights on the tuning split."""
-        score, each = macro_auroc(tuning.labels, logits_of(model, tuning.source))
-        self.history.append({"tokens": seen, "macro_auroc": _number(score), "auroc": [_number(v) for v in each]})
-        log.info("finetune: tuning AUROC %.4f after %d tokens", score, seen)
-        return score
-
-    def offer(self, model: MedBert, tuning: Labelled, seen: int) -> None:
-        """Keep the weights if they are the best so far; where the tuning split has no events, the latest."""
-        score = self.look(model, tuning, seen)
-        if math.isnan(score) or score > self.score:
-            self.score = -math.inf if math.isnan(score) else score
-            self.weights = copy.deepcopy(model.state_dict())
-
-
-def finetune(run: TrainingRun) -> Path:
+def finetune(run: TrainingRun, halvings: int = 0) -> Path:
     """Write ``run.finetuned`` and ``run.predictions("medbert")``; finished ones with the same inputs are kept.
 
     Args:
         run: must be pretrained and have labels. If its pretraining started from a model, that model's heads are
             taken over where the outcomes are the same, and the budget is smaller.
+        halvings: of the positions of a micro-batch, where the device's memory is known to be short.
 
     Raises:
         VigilError: an input is absent, or the loss is not finite.
+        StoppedError: the process was asked to stop; the next call goes on.
     """
     tasks = load_tasks(get_settings().tasks)
     manifest = run.labels(tasks[0].name).parent / "manifest.json"
@@ -84,68 +67,82 @@ def finetune(run: TrainingRun) -> Path:
     if finished(run.finetuned, ready.digest):
         log.info("finetune: already done for these inputs")
     else:
-        model = with_heads(load_model(run.pretrained), tasks).to(device())
-        record = train(model, run, ready, ready.preset.warm_start if initial else 1.0)
-        save_model(run.finetuned, model, ready.vocabulary, {**record, "inputs": ready.digest, **ready.inputs})
-    write_predictions(run)
+        model = with_heads(load_model(run.pretrained), tasks, ready.vocabulary).to(device())
+        train(model, run, ready, ready.preset.warm_start if initial else 1.0, halvings)
+    if world().first:
+        write_predictions(run)
     return run.finetuned
 
 
-def with_heads(pretrained: MedBert, tasks: tuple[Task, ...]) -> MedBert:
+def with_heads(pretrained: MedBert, tasks: tuple[Task, ...], vocabulary: Vocabulary) -> MedBert:
     """The pretrained model with one head per task: its own heads where they are of these tasks, else new ones."""
     outcomes, horizons = [task.name for task in tasks], [task.horizon_days for task in tasks]
+    codes = outcome_codes([task.outcome for task in tasks], vocabulary, pretrained.config.form())
     if pretrained.config.outcomes == outcomes:
-        pretrained.config.horizons = horizons
+        pretrained.config.horizons, pretrained.config.outcome_codes = horizons, codes
         return pretrained
-    values = {**pretrained.config.to_dict(), "outcomes": outcomes, "horizons": horizons, "calibration": []}
-    model = new_model(MedBertConfig.from_dict(values), pretrained.embeddings.parents)
+    named = {"outcomes": outcomes, "horizons": horizons, "outcome_codes": codes, "calibration": []}
+    config = MedBertConfig.from_dict({**pretrained.config.to_dict(), **named})
+    model = new_model(config, pretrained.embeddings.parents, vocabulary)
     own = {name: tensor for name, tensor in pretrained.state_dict().items() if not name.startswith("heads.")}
     model.load_state_dict(own, strict=False)
     return model
 
 
-def train(model: MedBert, run: TrainingRun, ready: Setup, share: float) -> dict[str, object]:
-    """Spend the budget, keep the best weights, calibrate; the record's JSON."""
-    stage, longest, seed = ready.preset.finetuning, ready.preset.longest, ready.inputs["seed"]
+def train(model: MedBert, run: TrainingRun, ready: Setup, share: float, halvings: int) -> None:
+    """Spend the budget, keep the best weights, calibrate and save them."""
+    training, tuning = data_of(model, run, ready)
+    todo = replace(course(model, training, run, ready, share), halvings=halvings)
+    if not np.nansum(training.labels):
+        record = leave_at_priors(model, training)
+    else:
+        best, record = learn(model, training, tuning, ready, todo)
+        if not world().first:
+            return
+        calibrate(model, tuning)
+        calibration = dict(zip(model.config.outcomes, model.config.calibration, strict=True))
+        record |= {"tuning": best.history, "calibration": calibration}
+    if world().first:
+        save_model(run.finetuned, model, ready.vocabulary, {**record, "inputs": ready.digest, **ready.inputs})
+        todo.checkpoints.remove()
+
+
+def data_of(model: MedBert, run: TrainingRun, ready: Setup) -> tuple[Labelled, Labelled]:
+    """What is learned from, and what early stopping and calibration look at: other patients at the same days."""
     names = tuple(model.config.outcomes)
     training = labelled_data(run, ready.vocabulary, names, ("train",), run.training_days)
-    tuning = labelled_data(run, ready.vocabulary, names, ("tuning",), run.training_days)
-    if not np.nansum(training.labels):
-        return leave_at_priors(model, training, stage)
+    return training, labelled_data(run, ready.vocabulary, names, ("tuning",), run.training_days)
+
+
+def learn(
+    model: MedBert, training: Labelled, tuning: Labelled, ready: Setup, todo: Course
+) -> tuple[Best, dict[str, object]]:
+    """Spend the budget and give the model its best weights, in the first process; what was seen, and the record."""
     if not model.config.calibration:  # heads that were never trained
         set_priors(model, training.labels)
         if model.config.linear_path:
             start_linear(model, training)
+    stage = ready.preset.finetuning
+    best = Best(model, tuning, stage.evaluations, stage.patience)
+    record = Engine(model, todo, best).run().finish()
+    if world().first:
+        best.take()
+    return best, record
+
+
+def course(model: MedBert, training: Labelled, run: TrainingRun, ready: Setup, share: float) -> Course:
+    """All outcomes at once, with a share of the preset's budget."""
+    stage = ready.preset.finetuning
     draw, weights = drawn_negatives(training.labels, stage.negatives)
-    epoch = float((training.source.lengths(longest) / weights).sum())
-    budget = Budget.of(stage, int(epoch), share)
-    progress, record, best = Progress("finetune", budget.tokens), Record("finetune", budget), Best()
-    optimizer, next_look = optimiser(model, stage, stage.head_rate), budget.tokens / stage.evaluations
-    replicas = Replicas(model, stage.micro_batches, get_settings().threads, seed)
-    best.look(model, tuning, 0)
-    stream = batches(training.source, longest, stage.batch_positions, budget, seed, draw)
-    for group in grouped(stream, stage.micro_batches):
-        losses = [
-            partial(outcome_loss, batch=batch, labels=training.labels[batch.items], weights=weights[batch.items])
-            for batch, _ in group
-        ]
-        seen = group[-1][1]
-        record.add(step(model, optimizer, replicas.gradients(losses), stage, seen / budget.tokens), seen)
-        progress.report(min(seen, budget.tokens), f"loss {record.recent:.4f}, {record.speed:,.0f} tokens/s")
-        if seen >= min(next_look, budget.tokens):
-            best.offer(model, tuning, seen)
-            next_look = seen + budget.tokens / stage.evaluations
-    replicas.close()
-    model.load_state_dict(best.weights)
-    calibrate(model, tuning)
-    return {
-        **record.finish(),
-        "tuning": best.history,
-        "calibration": dict(zip(names, model.config.calibration, strict=True)),
-    }
+    lengths = training.source.lengths(model.form)
+    source = Source(lengths, partial(gather, training.source, form=model.form), draw)
+    budget = Budget.of(stage, int(float((lengths / weights).sum())), share)
+    objective = partial(outcomes, labels=training.labels, weights=weights)
+    seed, rate = ready.inputs["seed"], stage.head_rate
+    return Course("finetune", stage, source, objective, budget, seed, ready.digest, run.path, rate)
 
 
-def leave_at_priors(model: MedBert, training: Labelled, stage: StagePreset) -> dict[str, object]:
+def leave_at_priors(model: MedBert, training: Labelled) -> dict[str, object]:
     """Where no training label is positive there is nothing to learn an outcome from: each head says its prior.
 
     The model still goes to the evaluation and the gate, which refuse it for want of evidence.
@@ -153,7 +150,7 @@ def leave_at_priors(model: MedBert, training: Labelled, stage: StagePreset) -> d
     log.warning("finetune: no training label is positive: every outcome keeps its prior")
     set_priors(model, training.labels)
     model.config.calibration = [[1.0, 0.0] for _ in model.config.outcomes]
-    return Record("finetune", Budget.of(stage, 0)).finish()
+    return Record("finetune", 0).finish()
 
 
 def drawn_negatives(labels: npt.NDArray[np.float32], share: float) -> tuple[Draw, npt.NDArray[np.float32]]:
@@ -174,23 +171,39 @@ def drawn_negatives(labels: npt.NDArray[np.float32], share: float) -> tuple[Draw
     return draw, np.where(positive, 1.0, others.size / max(count, 1)).astype(np.float32)
 
 
+def outcomes(
+    batch: Batch, rng: np.random.Generator, labels: npt.NDArray[np.float32], weights: npt.NDArray[np.float32]
+) -> Work:
+    """A batch's known labels; each outcome is a part of the loss, divided by the weights of its known labels."""
+    target = labels[batch.items]  # [B, outcomes]
+    weight = (~np.isnan(target) * weights[batch.items][:, None]).astype(np.float32)
+    sums = partial(outcome_loss, batch=batch, target=np.nan_to_num(target), weight=weight)
+    return Work(weight.sum(axis=0, dtype=np.float64), sums, int(batch.lengths.sum()))
+
+
 def outcome_loss(
-    model: MedBert, batch: Batch, labels: npt.NDArray[np.float32], weights: npt.NDArray[np.float32]
+    model: nn.Module, batch: Batch, target: npt.NDArray[np.float32], weight: npt.NDArray[np.float32]
 ) -> torch.Tensor:
-    """Binary cross-entropy, weighted mean over the known labels of each outcome, summed over outcomes."""
-    target = torch.from_numpy(labels).to(model.device)  # [B, outcomes]
-    weight = ~torch.isnan(target) * torch.from_numpy(weights).to(model.device)[:, None]
-    with autocast(model.device):
-        logits = model(Inputs.of(batch, model.device))
-    each = functional.binary_cross_entropy_with_logits(logits.float(), target.nan_to_num(), reduction="none")
-    return ((each * weight).sum(0) / weight.sum(0).clamp(min=1)).sum()
+    """``[outcomes]``: binary cross-entropy of the known labels, weighted and summed."""
+    assert isinstance(model, MedBert)
+    where = model.device
+    with autocast(where):
+        logits = model(Inputs.of(batch, where))
+    each = functional.binary_cross_entropy_with_logits(
+        logits.float(), torch.from_numpy(target).to(where), reduction="none"
+    )
+    return (each * torch.from_numpy(weight).to(where)).sum(0)
 
 
 def set_priors(model: MedBert, labels: npt.NDArray[np.float32]) -> None:
-    """Start each head at the outcome's frequency, so that the first steps are not spent on it."""
+    """Start each head at the outcome's frequency, so that the first steps are not spent on it.
+
+    The heads that decode codes have no bias to set.
+    """
+    if not isinstance(model.heads, Heads):
+        return
     known = ~np.isnan(labels)
     share = (np.nansum(labels, axis=0) + 1.0) / (known.sum(axis=0) + 2.0)
-    assert model.heads is not None
     with torch.no_grad():
         model.heads.out.bias.copy_(torch.from_numpy(np.log(share / (1 - share)).astype(np.float32)))
 
@@ -203,7 +216,3 @@ def calibrate(model: MedBert, tuning: Labelled) -> None:
         known = ~np.isnan(tuning.labels[:, column])
         pairs.append(list(platt(tuning.labels[known, column], logits[known, column])))
     model.config.calibration = pairs
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else round(value, 5)

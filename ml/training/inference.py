@@ -33,15 +33,15 @@ def risks_of(model: MedBert, source: Item) -> npt.NDArray[np.float32]:
 def _run(model: MedBert, source: Item, function: Callable[[Inputs], torch.Tensor]) -> npt.NDArray[np.float32]:
     was_training = model.training
     model.eval()
-    longest = model.config.longest
+    form = model.form
     out = np.empty((source.row.size, len(model.config.outcomes)), np.float32)
 
     @torch.inference_mode()
     def fill(items: npt.NDArray[np.int64]) -> None:
         with autocast(model.device):
-            out[items] = function(Inputs.of(gather(source, items, longest), model.device)).cpu().numpy()
+            out[items] = function(Inputs.of(gather(source, items, form), model.device)).cpu().numpy()
 
     threads = get_settings().threads if model.device.type == "cpu" else 1
-    on_threads(fill, plan(source.lengths(longest), BATCH_POSITIONS), threads)
+    on_threads(fill, plan(source.lengths(form), BATCH_POSITIONS), threads)
     model.train(was_training)
     return out

@@ -15,15 +15,18 @@ import torch
 from scipy.optimize import minimize
 
 from ml.models.embeddings import age_feature
-from ml.models.heads import AGE_POWERS
+from ml.models.heads import AGE_POWERS, Heads
 from ml.models.medbert import MedBert
 from ml.sequences import Item
-from ml.sequences.batches import cut
+from ml.sequences.batches import stored
+from ml.sequences.form import CompiledForm
+from ml.sequences.packing import Int32, Int64
 from ml.training.data import Labelled
 
 Float64 = npt.NDArray[np.float64]
 RIDGE = 80.0  # on the log-likelihood's sum: a code needs a few dozen events before its weight is worth anything
 ITERATIONS = 150
+AT_ONCE = 8_192  # sequences whose codes are gathered at once
 
 
 def start_linear(model: MedBert, training: Labelled) -> None:
@@ -34,10 +37,10 @@ def start_linear(model: MedBert, training: Labelled) -> None:
         model: must have heads with a linear path.
         training: labels of the train split; an outcome without events keeps zero weights and its prior.
     """
-    assert model.heads is not None
+    assert isinstance(model.heads, Heads)
     assert model.heads.codes is not None
     parents = model.embeddings.parents.cpu().numpy()
-    codes, age = features(training.source, parents, model.config.longest)
+    codes, age = features(training.source, parents, model.form)
     weight, bias = model.heads.out.weight, model.heads.out.bias
     with torch.no_grad():
         weight.zero_()
@@ -51,21 +54,31 @@ def start_linear(model: MedBert, training: Labelled) -> None:
                 bias[outcome] = float(found[-1])
 
 
-def features(source: Item, parents: npt.NDArray[np.int64], longest: int) -> tuple[sp.csr_matrix, Float64]:
+def features(source: Item, parents: npt.NDArray[np.int64], form: CompiledForm) -> tuple[sp.csr_matrix, Float64]:
     """What `Heads` sees of each sequence beside the encoder: codes present ``[n, vocabulary]``, age powers and a
     constant ``[n, 4]``."""
-    columns, ages = [], np.empty(source.row.size, np.int32)
-    for i, (number, row) in enumerate(zip(source.store, source.row, strict=True)):
-        store = source.stores[number]
-        tokens = store.tokens[cut(store, int(row), longest)]
-        ages[i] = store.ages[store.offsets[row]]
-        found = np.unique(np.concatenate((tokens, parents[tokens])))
-        columns.append(found[found > 0])
-    indptr = np.concatenate(([0], np.cumsum([c.size for c in columns])))
-    flat = np.concatenate(columns) if columns else np.empty(0, np.int64)
-    codes = sp.csr_matrix((np.ones(flat.size), flat, indptr), shape=(ages.size, parents.size))
+    blocks = [
+        _features(source, np.arange(start, min(start + AT_ONCE, source.row.size)), parents, form)
+        for start in range(0, max(source.row.size, 1), AT_ONCE)
+    ]
+    ages = np.concatenate([found for _, found in blocks])
     age = np.where(ages >= 0, age_feature(torch.from_numpy(ages)).numpy(), 0.0).astype(np.float64)
-    return codes, np.stack([age ** (power + 1) for power in range(AGE_POWERS)] + [np.ones_like(age)], axis=1)
+    dense = np.stack([age ** (power + 1) for power in range(AGE_POWERS)] + [np.ones_like(age)], axis=1)
+    return sp.vstack([codes for codes, _ in blocks], format="csr"), dense
+
+
+def _features(
+    source: Item, items: Int64, parents: npt.NDArray[np.int64], form: CompiledForm
+) -> tuple[sp.csr_matrix, Int32]:
+    """Codes present ``[items, vocabulary]`` and ages at the index day ``[items]``."""
+    as_stored = stored(source, items)
+    shown = form.show(as_stored)
+    rows, tokens = np.tile(shown.owner, 2), np.concatenate((shown.tokens, parents[shown.tokens]))
+    codes = sp.csr_matrix((np.ones(rows.size), (rows, tokens)), shape=(items.size, parents.size))
+    codes.data[:] = 1.0  # present, however often
+    codes = codes @ sp.diags_array((np.arange(parents.size) > 0).astype(np.float64))  # [PAD] never is
+    codes.eliminate_zeros()
+    return codes.tocsr(), as_stored.ages[as_stored.offsets[:-1]]
 
 
 def ridge_logistic(codes: sp.csr_matrix, dense: Float64, labels: Float64, ridge: float = RIDGE) -> Float64:

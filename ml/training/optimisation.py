@@ -5,10 +5,17 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ml.common.errors import VigilError
 from ml.models.presets import StagePreset
+
+
+class NotFiniteError(ArithmeticError):
+    """A loss or a gradient is not a number at a learning rate; the weights were not touched."""
+
+    def __init__(self, what: str, rate: float) -> None:
+        super().__init__(what)
+        self.rate = rate
 
 
 def optimiser(model: nn.Module, stage: StagePreset, head_rate: float = 1.0) -> torch.optim.AdamW:
@@ -40,20 +47,22 @@ def rate(share: float, warmup: float) -> float:
     return 0.05 + 0.95 * 0.5 * (1.0 + math.cos(math.pi * along))
 
 
-def step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, stage: StagePreset, share: float) -> float:
-    """One update from the gradients that are there; the loss as a number.
+def step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, loss: float, stage: StagePreset, share: float
+) -> tuple[float, float]:
+    """One update from the gradients that are there.
+
+    Returns:
+        The norm of the gradient before clipping, and the learning rate.
 
     Raises:
-        VigilError: the loss is not finite; the weights were not touched.
+        NotFiniteError: the loss or the gradient is not finite; the weights were not touched.
     """
-    value = float(loss)
-    if not math.isfinite(value):
-        raise VigilError(
-            f"the training loss became {value} at {share:.0%} of the budget",
-            "set a smaller learning_rate in the preset, or another VIGIL_SEED",
-        )
+    norm, now = float(nn.utils.clip_grad_norm_(model.parameters(), stage.clip)), rate(share, stage.warmup)
+    for name, value in (("loss", loss), ("gradient norm", norm)):
+        if not math.isfinite(value):
+            raise NotFiniteError(f"{name} became {value}", stage.learning_rate * now)
     for group in optimizer.param_groups:
-        group["lr"] = stage.learning_rate * group["factor"] * rate(share, stage.warmup)
-    nn.utils.clip_grad_norm_(model.parameters(), stage.clip)
+        group["lr"] = stage.learning_rate * group["factor"] * now
     optimizer.step()
-    return value
+    return norm, stage.learning_rate * now

@@ -2,58 +2,101 @@
 
 On a shared machine the threads of one matrix product wait for each other at every operation, and a busy core makes
 all of them slow: measured on two cores under load, two intra-op threads were ten times slower than one. Micro-batches
-meet once per step. Their number is fixed by the preset and each has its own random generator, so that the result is
-the same, bit for bit, however many threads there are.
+meet once per step. The number of slots is fixed by the preset and each micro-batch has a random seed of its own, so
+that the result is the same, bit for bit, however many threads there are.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ml.models.dropout import Dropout
-from ml.models.medbert import MedBert
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+@dataclass(frozen=True)
+class Work:
+    """A micro-batch of a step.
+
+    The loss of a step is, for each of its parts (masked codes, an outcome), the sum over all micro-batches divided by
+    the count over all of them, so that it does not depend on how the step is cut into micro-batches.
+
+    Attributes:
+        counts: ``[parts]`` what the sums are to be divided by: masked codes, weights of known labels.
+        sums: ``[parts]`` of losses, on the model it is called with.
+        tokens: real ones.
+        seed: of dropout.
+    """
+
+    counts: npt.NDArray[np.float64]
+    sums: Callable[[nn.Module], Tensor]
+    tokens: int
+    seed: int = 0
+
+
+class Gradients(Protocol):
+    """Whatever makes the gradient of a step."""
+
+    def gradients(self, works: Sequence[Work], counts: npt.NDArray[np.float64]) -> float:
+        """Leave the gradient of the step's loss in the model; this process's part of the loss.
+
+        Args:
+            works: this process's micro-batches.
+            counts: ``[parts]`` over the whole step.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
 class Replicas:
     """Copies of a model that share its weights and have gradients and dropout of their own."""
 
-    def __init__(self, model: MedBert, slots: int, threads: int, seed: int) -> None:
+    def __init__(self, model: nn.Module, slots: int, threads: int) -> None:
         self.model = model
-        self.copies = [_share(model, seed + slot) for slot in range(slots)]
+        self.copies = [_share(model) for _ in range(slots)]
         self.pool = ThreadPoolExecutor(max(1, min(threads, slots)))
 
-    def gradients(self, losses: Sequence[Callable[[MedBert], Tensor]]) -> Tensor:
-        """Leave the mean gradient of some losses, at most one per slot, in the model; their mean.
-
-        Args:
-            losses: each gives a scalar loss on the copy it is called with.
-        """
-        values = list(self.pool.map(_backward, self.copies, losses))
-        used = self.copies[: len(losses)]
-        for parameters in zip(self.model.parameters(), *(c.parameters() for c in used), strict=True):
+    def gradients(self, works: Sequence[Work], counts: npt.NDArray[np.float64]) -> float:
+        """Slot ``s`` works on micro-batches ``s``, ``s + slots``, …; their sum is taken in the order of slots."""
+        slots = len(self.copies)
+        self.model.zero_grad(set_to_none=True)  # the last step's gradient makes room for this one's
+        futures = [self.pool.submit(_backward, twin, works[s::slots], counts) for s, twin in enumerate(self.copies)]
+        wait(futures)  # all of them, also where one fails: none may touch the weights later
+        values = [future.result() for future in futures]
+        for parameters in zip(self.model.parameters(), *(twin.parameters() for twin in self.copies), strict=True):
             found = [p.grad for p in parameters[1:] if p.grad is not None]
-            parameters[0].grad = torch.stack(found).sum(0) / len(losses) if found else None
-        return torch.stack(values).mean()
+            for grad in found[1:]:
+                found[0] += grad
+            parameters[0].grad = found[0] if found else None
+        return sum(values)
 
     def close(self) -> None:
         self.pool.shutdown()
 
 
-def grouped(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Lists of ``size`` consecutive items; the last may be shorter."""
-    iterator = iter(items)
-    while group := list(islice(iterator, size)):
-        yield group
+def loss_of(model: nn.Module, work: Work, counts: npt.NDArray[np.float64]) -> Tensor:
+    """A micro-batch's part of the step's loss, with dropout seeded for it."""
+    seed_dropout(model, work.seed)
+    sums = work.sums(model).float()
+    return (sums / torch.from_numpy(counts).to(sums)).sum()
+
+
+def seed_dropout(model: nn.Module, seed: int) -> None:
+    """Give each dropout layer random numbers of its own."""
+    for number, layer in enumerate(module for module in model.modules() if isinstance(module, Dropout)):
+        layer.seed(seed + number, next(model.parameters()).device)
 
 
 def on_threads(function: Callable[[Item], Result], items: Sequence[Item], threads: int) -> list[Result]:
@@ -62,18 +105,18 @@ def on_threads(function: Callable[[Item], Result], items: Sequence[Item], thread
         return list(pool.map(function, items))
 
 
-def _share(model: MedBert, seed: int) -> MedBert:
+def _share(model: nn.Module) -> nn.Module:
     twin = copy.deepcopy(model)
     for own, original in zip(twin.parameters(), model.parameters(), strict=True):
         own.data = original.data
-    for module in twin.modules():
-        if isinstance(module, Dropout):
-            module.seed(seed, model.device)
     return twin.train()
 
 
-def _backward(model: MedBert, loss: Callable[[MedBert], Tensor]) -> Tensor:
+def _backward(model: nn.Module, works: Sequence[Work], counts: npt.NDArray[np.float64]) -> float:
     model.zero_grad(set_to_none=True)
-    value = loss(model)
-    value.backward()
-    return value.detach()
+    losses = []
+    for work in works:
+        loss = loss_of(model, work, counts)
+        loss.backward()
+        losses.append(loss.detach())
+    return float(torch.stack(losses).sum()) if losses else 0.0  # read once: a GPU would wait each time

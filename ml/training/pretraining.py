@@ -8,72 +8,114 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import nn
 from torch.nn import functional
 
 from ml.cohorts import TrainingRun
-from ml.common.progress import Progress
 from ml.models.files import finished, save_model
 from ml.models.medbert import Inputs, MedBert
-from ml.sequences.batches import Batch
-from ml.settings import get_settings
-from ml.training.budget import Budget, batches
+from ml.sequences.batches import Batch, Item, gather
+from ml.training.budget import Budget
+from ml.training.course import Course
 from ml.training.data import pretraining_data
+from ml.training.engine import Engine
 from ml.training.masking import Masked, mask_codes
-from ml.training.optimisation import optimiser, step
-from ml.training.parallel import Replicas, grouped
+from ml.training.parallel import Work
 from ml.training.precision import autocast, device
-from ml.training.records import Record
+from ml.training.replay import has_news, last_day_seen, mixed
+from ml.training.sampler import Draw, Source
 from ml.training.setup import Setup, model_for, setup, weights_digest
+from ml.training.world import world
 
 log = logging.getLogger(__name__)
 
+Float64 = npt.NDArray[np.float64]
 
-def pretrain(run: TrainingRun, initial: Path | None = None) -> Path:
+
+def pretrain(run: TrainingRun, initial: Path | None = None, halvings: int = 0) -> Path:
     """Write ``run.pretrained``; a finished one with the same inputs is kept.
 
     Args:
         run: sequences must be prepared.
         initial: folder of a model to start from, with a smaller budget.
+        halvings: of the positions of a micro-batch, where the device's memory is known to be short.
 
     Raises:
         VigilError: sequences are absent, the loss is not finite, or the initial model does not fit.
+        StoppedError: the process was asked to stop; the next call goes on.
     """
     ready = setup(run, "pretrain", initial=weights_digest(initial) if initial else None)
     if finished(run.pretrained, ready.digest):
         log.info("pretrain: already done for these inputs")
         return run.pretrained
     model = model_for(ready, initial).to(device())
-    record = train(model, run, ready, ready.preset.warm_start if initial else 1.0)
-    save_model(run.pretrained, model, ready.vocabulary, {**record.finish(), "inputs": ready.digest, **ready.inputs})
+    share = ready.preset.warm_start if initial else 1.0
+    todo = replace(course(model, run, ready, share, initial), halvings=halvings)
+    record = Engine(model, todo).run()
+    if world().first:
+        save_model(run.pretrained, model, ready.vocabulary, {**record.finish(), "inputs": ready.digest, **ready.inputs})
+        todo.checkpoints.remove()
     return run.pretrained
 
 
-def train(model: MedBert, run: TrainingRun, ready: Setup, share: float) -> Record:
-    """Spend the budget of masked language modelling on a model."""
-    stage, longest = ready.preset.pretraining, ready.preset.longest
-    source = pretraining_data(run, ready.vocabulary)
-    budget = Budget.of(stage, int(source.lengths(longest).sum()), share)
-    progress, record = Progress("pretrain", budget.tokens), Record("pretrain", budget)
-    optimizer, rng = optimiser(model, stage), np.random.default_rng(ready.inputs["seed"])
-    replicas = Replicas(model, stage.micro_batches, get_settings().threads, ready.inputs["seed"])
-    stream = batches(source, longest, stage.batch_positions, budget, ready.inputs["seed"])
-    for group in grouped(stream, stage.micro_batches):
-        masked = [(batch, mask_codes(batch, stage.masked, model.config.vocab_size, rng)) for batch, _ in group]
-        loss = replicas.gradients([partial(mlm_loss, batch=batch, masked=hidden) for batch, hidden in masked])
-        seen = group[-1][1]
-        record.add(step(model, optimizer, loss, stage, seen / budget.tokens), seen)
-        progress.report(min(seen, budget.tokens), f"loss {record.recent:.3f}, {record.speed:,.0f} tokens/s")
-    replicas.close()
-    return record
+def course(model: MedBert, run: TrainingRun, ready: Setup, share: float, initial: Path | None = None) -> Course:
+    """Masked language modelling with a share of the preset's budget, after ``initial`` on a mix of new and old."""
+    stage = ready.preset.pretraining
+    data = pretraining_data(run, ready.vocabulary)
+    draw, likely = _mix(data, run, ready, initial)
+    source = Source(data.lengths(model.form), partial(gather, data, form=model.form), draw)
+    objective = partial(
+        masked_codes,
+        share=stage.masked,
+        vocabulary=model.config.vocab_size,
+        one_code=stage.one_code,
+        long_stay=stage.long_stay,
+    )
+    budget = Budget.of(stage, round(float((source.lengths * likely).sum())), share)
+    return Course("pretrain", stage, source, objective, budget, ready.inputs["seed"], ready.digest, run.path)
 
 
-def mlm_loss(model: MedBert, batch: Batch, masked: Masked) -> torch.Tensor:
-    """Cross-entropy of the hidden codes, decoded at their positions only."""
+def _mix(data: Item, run: TrainingRun, ready: Setup, initial: Path | None) -> tuple[Draw | None, Float64]:
+    seen = last_day_seen(initial) if initial else None
+    if seen is None or ready.preset.replay is None:
+        return None, np.ones(data.row.size)
+    return mixed(has_news(data, (run.test_day - seen).days), ready.preset.replay)
+
+
+def masked_codes(
+    batch: Batch,
+    rng: np.random.Generator,
+    share: float,
+    vocabulary: int,
+    one_code: bool = False,
+    long_stay: float = 0.0,
+) -> Work:
+    """Hide codes of a batch; the loss counts each hidden code alike, and each patient's long stay where weighted."""
+    masked = mask_codes(batch, share, vocabulary, rng, one_code)
+    counts = [masked.targets.size, batch.lengths.size] if long_stay else [masked.targets.size]
+    loss = partial(mlm_loss, batch=batch, masked=masked, long_stay=long_stay)
+    return Work(np.array(counts, np.float64), loss, int(batch.lengths.sum()))
+
+
+def mlm_loss(model: nn.Module, batch: Batch, masked: Masked, long_stay: float = 0.0) -> torch.Tensor:
+    """``[1]``: cross-entropy of the hidden codes, summed, decoded at their positions only.
+
+    Args:
+        long_stay: weight of a second part ``[2]``, the cross-entropy of the long stays (Rasmy 2021); 0 leaves it out.
+    """
+    assert isinstance(model, MedBert)
     where = model.device
     inputs = replace(Inputs.of(batch, where), tokens=torch.from_numpy(masked.tokens).long().to(where))
     with autocast(where):
-        logits = model.masked_codes(inputs, torch.from_numpy(masked.positions).to(where))
-    if not logits.shape[0]:  # a batch of static tokens alone
-        return logits.sum()
-    return functional.cross_entropy(logits.float(), torch.from_numpy(masked.targets).to(where))
+        hidden = model.encode(inputs)
+        logits = model.decode(hidden[torch.from_numpy(masked.positions).to(where)])
+        stays = model.long_stay(hidden, inputs) if long_stay else None
+    codes = functional.cross_entropy(logits.float(), torch.from_numpy(masked.targets).to(where), reduction="sum")
+    if stays is None:
+        return codes[None]
+    had = torch.from_numpy(batch.long_stays).to(where, torch.float32)
+    return torch.stack(
+        (codes, long_stay * functional.binary_cross_entropy_with_logits(stays.float(), had, reduction="sum"))
+    )

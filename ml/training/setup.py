@@ -19,6 +19,7 @@ from ml.models.files import RECORD
 from ml.models.medbert import MedBert, load_model, new_model
 from ml.sequences import Vocabulary, load_vocabulary
 from ml.settings import get_settings
+from ml.training.space import tuned
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,14 @@ class Setup:
 
 
 def setup(run: TrainingRun, stage: str, **more: Any) -> Setup:
-    """Set threads and seeds, and gather what the stage depends on.
+    """Set threads and seeds, and gather what the stage depends on; the values that a search found are taken.
 
     Raises:
         VigilError: the sequences are not prepared.
     """
     settings = get_settings()
-    preset, vocabulary = load_preset(settings.preset), load_vocabulary(run.vocabulary)
+    vocabulary = load_vocabulary(run.vocabulary)
+    preset = load_preset(settings.preset) if stage == "search" else tuned(load_preset(settings.preset), run.path)
     torch.set_num_threads(1)  # threads work on micro-batches, see ml.training.parallel
     seed_all(settings.seed)
     inputs = {
@@ -53,6 +55,7 @@ def setup(run: TrainingRun, stage: str, **more: Any) -> Setup:
         "preset": preset.model_dump(),
         "seed": settings.seed,
         "split_salt": sha256_bytes(settings.split_salt.encode()),
+        **({"minutes": settings.training_minutes} if settings.training_minutes else {}),
         **more,
     }
     return Setup(preset, vocabulary, inputs)
@@ -77,25 +80,28 @@ def model_for(setup: Setup, initial: Path | None) -> MedBert:
         VigilError: the vocabulary does not extend the initial model's, or its shape is not the preset's.
     """
     vocabulary = setup.vocabulary
-    config = config_of(setup.preset.model, vocabulary.size, vocabulary.digest, setup.preset.longest)
+    preset = setup.preset
+    stays = preset.pretraining.long_stay > 0
+    config = config_of(preset.model, vocabulary.size, vocabulary.digest, preset.longest, preset.form, stays)
     parents = torch.from_numpy(vocabulary.parents).long()
     if initial is None:
-        return new_model(config, parents)
+        return new_model(config, parents, vocabulary)
     if not vocabulary.extends(load_vocabulary(initial / "vocabulary.json")):
         raise VigilError(
             "the run's vocabulary does not extend the initial model's",
             "prepare the sequences with the same initial model",
         )
     old = load_model(initial)
-    for name in ("outcomes", "horizons", "calibration"):  # its heads come along, for fine-tuning
+    for name in ("outcomes", "horizons", "outcome_codes", "calibration"):  # its heads come along, for fine-tuning
         setattr(config, name, getattr(old.config, name))
-    model = new_model(config, parents)
+    model = new_model(config, parents, vocabulary)
     copy_weights(old, model)
     return model
 
 
 def copy_weights(old: MedBert, new: MedBert) -> None:
-    """Start from another model's weights. A new code has no vector of its own yet: its category's is all it is.
+    """Start from another model's weights. A new code is its category: its own vector is 0 where the category's is added
+    to it anyway, else its category's.
 
     Raises:
         VigilError: the shapes differ in more than the vocabulary.
@@ -110,7 +116,9 @@ def copy_weights(old: MedBert, new: MedBert) -> None:
                 f"the initial model's {name} is {tuple(tensor.shape)}, the preset's {tuple(goal.shape)}",
                 "train from nothing, or set VIGIL_PRESET to the preset of the initial model",
             )
-        if name in ("embeddings.code.weight", "heads.codes"):
-            known = (new.embeddings.parents > 0)[:, None]
-            goal.copy_(torch.where(known & (torch.arange(goal.shape[0]) >= tensor.shape[0])[:, None], 0.0, goal))
         goal[: tensor.shape[0]] = tensor
+        if name in ("embeddings.code.weight", "decoder.own.weight", "heads.codes"):
+            added = name == "heads.codes" or (name == "embeddings.code.weight" and new.config.category_codes)
+            for code in range(tensor.shape[0], goal.shape[0]):  # a category is before its codes, a code before its bins
+                if parent := int(new.embeddings.parents[code]):
+                    goal[code] = 0.0 if added else goal[parent]

@@ -24,6 +24,7 @@ NIGHTLY = {
 RETRAINING = {
     "find_snapshot",
     "prepare",
+    "search",
     "pretrain",
     "finetune",
     "consult_oracle",
@@ -39,7 +40,7 @@ RETRAINING = {
 }
 OWNERS = {"nightly": "data-engineering", "retraining": "ml-engineering"}
 TAGS = {"nightly": {"vigil", "publication"}, "retraining": {"vigil", "training"}}
-ON_THE_GPU = {"pretrain", "finetune"}
+ON_THE_GPU = {"search", "pretrain", "finetune"}
 
 
 def test_every_dag_file_imports(dag_bag: DagBag) -> None:
@@ -70,7 +71,7 @@ def test_only_training_runs_in_the_gpu_queue_and_pool(dag_bag: DagBag) -> None:
 def test_retries_are_exact(dag_bag: DagBag) -> None:
     retries = {(dag_id, task.task_id): task.retries for dag_id, dag in dag_bag.dags.items() for task in dag.tasks}
     expected = dict.fromkeys(retries, 2)
-    expected |= {("retraining", task): 1 for task in ON_THE_GPU} | {("retraining", "await_decision"): 0}
+    expected |= {("retraining", task): 3 for task in ON_THE_GPU} | {("retraining", "await_decision"): 0}
     assert retries == expected
 
 

@@ -2,53 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from ml.common.errors import ConfigError, VigilError
-from ml.models import load_preset
-from ml.models.attention import attention, padding_bias, plain
-from ml.models.config import MedBertConfig
+from ml.common.errors import VigilError
 from ml.models.files import finished, save_model
-from ml.models.medbert import Inputs, MedBert, load_model, new_model
-from ml.sequences.vocabulary import EMPTY, grow
-
-VOCABULARY = grow(EMPTY, {f"ICD10CM//I{i}.{j}": 9 for i in range(10, 30) for j in range(3)}, {})
-
-
-def model(outcomes: int = 2, norm: str = "pre", linear_path: bool = True) -> MedBert:
-    torch.manual_seed(0)
-    config = MedBertConfig(
-        vocab_size=VOCABULARY.size, hidden=32, layers=2, heads=2, feedforward=48, norm=norm, linear_path=linear_path,
-        outcomes=[f"outcome {i}" for i in range(outcomes)], horizons=[365] * outcomes,
-        vocabulary_digest=VOCABULARY.digest,
-    )  # fmt: skip
-    made = new_model(config, torch.from_numpy(VOCABULARY.parents).long()).eval()
-    for parameter in made.parameters():
-        parameter.data += 0.05 * torch.randn_like(parameter)
-    return made
-
-
-def inputs(lengths: list[int], width: int, seed: int = 0) -> Inputs:
-    rng = np.random.default_rng(seed)
-    shape = (len(lengths), width)
-    real = np.arange(width)[None, :] < np.array(lengths)[:, None]
-    arrays = {
-        "tokens": rng.integers(4, VOCABULARY.size, shape),
-        "ages": rng.integers(0, 30_000, shape),
-        "days": rng.integers(0, 3000, shape),
-        "visits": rng.integers(0, 90, shape),
-    }
-    tensors = {name: torch.from_numpy(np.where(real, array, 0)).long() for name, array in arrays.items()}
-    return Inputs(lengths=torch.tensor(lengths), **tensors)
-
-
-def row(batch: Inputs, i: int, width: int) -> Inputs:
-    names = ("tokens", "ages", "days", "visits")
-    return Inputs(**{name: getattr(batch, name)[i : i + 1, :width] for name in names}, lengths=batch.lengths[i : i + 1])
+from ml.models.medbert import load_model
+from ml.sequences.vocabulary import grow
+from tests.ml.models.invented_models import SWITCHED, VOCABULARY, inputs, model, row
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
@@ -62,7 +26,7 @@ def test_padding_and_company_do_not_change_a_patients_output(norm: str) -> None:
 
 def test_the_order_of_padding_contents_does_not_leak_into_the_heads() -> None:
     made, batch = model(), inputs([5, 9], 16)
-    dirty = Inputs(batch.tokens, batch.ages.clone(), batch.days.clone(), batch.visits.clone(), batch.lengths)
+    dirty = replace(batch, ages=batch.ages.clone(), days=batch.days.clone(), visits=batch.visits.clone())
     dirty.ages[0, 5:], dirty.days[0, 5:], dirty.visits[0, 5:] = 9999, 77, 3
     torch.testing.assert_close(made(batch), made(dirty), rtol=1e-4, atol=1e-5)
 
@@ -78,18 +42,9 @@ def test_the_decoder_at_masked_positions_equals_the_full_decoder() -> None:
 @pytest.mark.parametrize("linear_path", [True, False])
 def test_age_at_the_index_day_reaches_the_outcomes(linear_path: bool) -> None:
     made, batch = model(linear_path=linear_path), inputs([6], 16)
-    older = Inputs(batch.tokens, batch.ages.clone(), batch.days, batch.visits, batch.lengths)
+    older = replace(batch, ages=batch.ages.clone())
     older.ages[0, 0] = batch.ages[0, 0] + 15_000
     assert (made(batch) - made(older)).abs().max() > 1e-3
-
-
-def test_attention_on_the_cpu_equals_the_fused_kernel() -> None:
-    torch.manual_seed(1)
-    query, key, value = torch.randn(3, 2, 4, 16, 8)
-    bias = padding_bias(torch.tensor([16, 5]), 16)
-    fused = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-    torch.testing.assert_close(plain(query, key, value, bias), fused, rtol=1e-4, atol=1e-5)
-    assert torch.equal(attention(query, key, value, bias), plain(query, key, value, bias))
 
 
 def test_a_code_shares_its_categorys_embedding() -> None:
@@ -126,23 +81,6 @@ def test_a_model_without_heads_gives_no_risks() -> None:
         model(outcomes=0)(inputs([4], 16))
 
 
-def test_presets_parse_and_an_unknown_one_names_the_known() -> None:
-    assert load_preset("night").model.hidden == 96
-    assert load_preset("night").model.layers == 4
-    with pytest.raises(ConfigError, match=r"no preset 'noon'.*night, tiny"):
-        load_preset("noon")
-
-
-def test_a_preset_with_a_wrong_key_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import ml.models.presets as presets
-
-    text = (presets.FOLDER / "tiny.yaml").read_text()
-    (tmp_path / "odd.yaml").write_text(text.replace("warm_start", "warm_strat"))
-    monkeypatch.setattr(presets, "FOLDER", tmp_path)
-    with pytest.raises(ConfigError, match="'odd' does not parse"):
-        load_preset("odd")
-
-
 def test_weights_that_do_not_fit_their_configuration_are_refused(tmp_path: Path) -> None:
     save_model(tmp_path / "m", model(), VOCABULARY, {})
     config = tmp_path / "m" / "config.json"
@@ -151,13 +89,41 @@ def test_weights_that_do_not_fit_their_configuration_are_refused(tmp_path: Path)
         load_model(tmp_path / "m")
 
 
-def test_hugging_faces_classes_read_and_write_the_same_files(tmp_path: Path) -> None:
+def test_a_vocabulary_that_is_not_the_weights_is_refused(tmp_path: Path) -> None:
     from ml.models.hugging_face import HubMedBert
 
-    made, batch = model(), inputs([5, 16], 16)
+    save_model(tmp_path / "m", model(), VOCABULARY, {})
+    for other in (grow(VOCABULARY, {"ICD10CM//Z99": 9}, {}), replace(VOCABULARY, bins={"ICD10CM//I10": (1.0,)})):
+        other.save(tmp_path / "m" / "vocabulary.json")
+        for load in (load_model, HubMedBert.from_pretrained):
+            with pytest.raises(VigilError, match="is not the one the model was trained on"):
+                load(tmp_path / "m")
+
+
+def test_a_loaded_model_shows_sequences_in_the_form_it_was_trained_in(tmp_path: Path) -> None:
+    made = model(contents=["diagnosis"], sex=False, codes="truncated", separators=True)
+    with pytest.raises(VigilError, match="needs the vocabulary"):
+        made.form  # noqa: B018
+    save_model(tmp_path / "m", made, VOCABULARY, {})
+    form = load_model(tmp_path / "m").form
+    assert form.form == made.config.form()
+    assert form.table is not None
+    assert form.table.tolist() == made.config.form().table(VOCABULARY).tolist()
+
+
+@pytest.mark.parametrize("name", SWITCHED)
+def test_hugging_faces_classes_read_and_write_the_same_files_bit_for_bit(tmp_path: Path, name: str) -> None:
+    from ml.models.hugging_face import HubMedBert
+
+    made, batch = model(**SWITCHED[name]), inputs([5, 16], 16)
     made.config.calibration = [[0.5, 0.1], [1.5, -0.2]]
     save_model(tmp_path / "m", made, VOCABULARY, {})
     hub = HubMedBert.from_pretrained(tmp_path / "m").eval()
     assert torch.equal(hub.risks(batch), made.risks(batch))
+    assert hub.form.form == made.config.form()
     hub.save_pretrained(tmp_path / "hub")
-    assert torch.equal(load_model(tmp_path / "hub").risks(batch), made.risks(batch))
+    again = load_model(tmp_path / "hub")
+    assert again.config == made.config
+    assert again.state_dict().keys() == made.state_dict().keys()
+    assert all(torch.equal(tensor, made.state_dict()[key]) for key, tensor in again.state_dict().items())
+    assert torch.equal(again.risks(batch), made.risks(batch))

@@ -12,7 +12,7 @@ from ml.sequences.tokens import Sequences
 from ml.sequences.vocabulary import CLS, Vocabulary, bin_token
 
 FIRST = -(1 << 27)  # the minute of what is static
-NO_FEATURES = ("RACE//", "ETHNICITY//", "VISIT//")
+NO_FEATURES = ("RACE//", "ETHNICITY//", "VISIT//", "VISIT_END//")
 EPOCH = datetime(1970, 1, 1)
 Event = tuple[int, datetime | None, str, float | None]
 
@@ -26,7 +26,16 @@ def plain_tokenise(events: list[Event], day: date, vocabulary: Vocabulary) -> Se
         rows += sequence([event for event in events if event[0] == subject], end, vocabulary)
         offsets.append(len(rows))
     columns = [np.array([row[i] for row in rows], np.int32) for i in range(4)]
-    return Sequences(np.array(subjects, np.int64), np.array(offsets, np.int64), *columns)
+    now = np.full(len(subjects), end - 1, np.int32)
+    stays = np.array([any(long_stay(event, day) for event in events if event[0] == who) for who in subjects], bool)
+    return Sequences(np.array(subjects, np.int64), np.array(offsets, np.int64), *columns, now, stays)
+
+
+def long_stay(event: Event, day: date) -> bool:
+    _, time, code, value = event
+    return (
+        code.startswith("VISIT_END//") and time is not None and time.date() <= day and value is not None and value > 7
+    )
 
 
 def sequence(events: list[Event], end: int, vocabulary: Vocabulary) -> list[tuple[int, int, int, int]]:

@@ -26,7 +26,7 @@ VALUES = {
     "LOINC//2-2": np.repeat(np.arange(3, dtype=np.float32), 40),
 }
 VOCABULARY = grow(EMPTY, COUNTS, VALUES)
-LEFT_OUT = ["MEDS_BIRTH", "MEDS_DEATH", "RACE//X", "ETHNICITY//X", "VISIT//inpatient"]
+LEFT_OUT = ["MEDS_BIRTH", "MEDS_DEATH", "RACE//X", "ETHNICITY//X", "VISIT//inpatient", "VISIT_END//inpatient"]
 UNKNOWN = ["ICD10CM//I50.91", "ICD10CM//Z99.1", "ATC//C07AB07", "LOINC//3-3", "MEDS_BIRTH//TWIN", "X//RACE//X"]
 CODES = st.sampled_from([*COUNTS, "LOINC//1-1//Q2", *LEFT_OUT, *UNKNOWN])
 FIRST = datetime(1970, 1, 1) - timedelta(minutes=1 << 27)

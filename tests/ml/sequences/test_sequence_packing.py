@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from ml.common.errors import VigilError
 from ml.sequences.batches import Item, gather, padded, plan
+from ml.sequences.form import CompiledForm, Form
 from ml.sequences.packing import (
     EPOCH_MINUTE,
     MAX_MINUTES,
@@ -92,21 +93,29 @@ def test_every_sequence_is_in_one_batch_and_batches_keep_their_budget(
 def store(lengths: list[int]) -> Sequences:
     offsets = np.concatenate(([0], np.cumsum(lengths)))
     count = np.arange(offsets[-1], dtype=np.int32)
-    return Sequences(np.arange(len(lengths)), offsets, count + 4, count, count, count)
+    visits = np.concatenate([np.maximum(np.arange(n, dtype=np.int32) - 2, 0) for n in lengths])  # [CLS] and two more
+    now, stays = np.full(len(lengths), 19_000, np.int32), np.arange(len(lengths)) == 1
+    return Sequences(np.arange(len(lengths)), offsets, count + 5, count, count, visits, now, stays)
+
+
+def longest(number: int) -> CompiledForm:
+    return CompiledForm(Form(number), None)
 
 
 def test_a_batch_holds_each_sequence_and_padding_after_it() -> None:
     source = Item([store([3, 18]), store([5])], np.array([0, 0, 1]), np.array([0, 1, 0]))
-    batch = gather(source, np.array([2, 1]), longest=64)
+    batch = gather(source, np.array([2, 1]), longest(64))
     assert batch.tokens.shape == (2, 32)
-    assert batch.tokens[0].tolist() == [4, 5, 6, 7, 8] + [0] * 27
-    assert batch.tokens[1, :18].tolist() == list(range(7, 25))
+    assert batch.tokens[0].tolist() == [5, 6, 7, 8, 9] + [0] * 27
+    assert batch.tokens[1, :18].tolist() == list(range(8, 26))
     assert batch.lengths.tolist() == [5, 18]
+    assert batch.long_stays.tolist() == [False, True]
+    assert batch.now.tolist() == [19_000, 19_000]
     assert (batch.ages[0, 5:] == -1).all()
 
 
 def test_a_long_sequence_keeps_what_is_static_and_its_latest_events() -> None:
     source = Item([store([20])], np.array([0]), np.array([0]))
-    batch = gather(source, np.array([0]), longest=8)
-    assert batch.tokens[0, :8].tolist() == [4, 5, 6, 19, 20, 21, 22, 23]
-    assert source.lengths(8).tolist() == [8]
+    batch = gather(source, np.array([0]), longest(8))
+    assert batch.tokens[0, :8].tolist() == [5, 6, 7, 20, 21, 22, 23, 24]
+    assert source.lengths(longest(8)).tolist() == [8]

@@ -29,7 +29,8 @@ KILLED = 9
 def store(first: int, subjects: int = 3) -> Sequences:
     column = np.arange(first, first + 2 * subjects, dtype=np.int32)
     ids, offsets = np.arange(subjects, dtype=np.int64), np.arange(0, 2 * subjects + 1, 2, dtype=np.int64)
-    return Sequences(ids, offsets, column, column, column, column)
+    now, stays = np.full(subjects, 19_000, np.int32), np.zeros(subjects, bool)
+    return Sequences(ids, offsets, column, column, column, column, now, stays)
 
 
 def same(one: Sequences, other: Sequences) -> bool:

@@ -184,6 +184,7 @@ def test_mimic_is_shifted_by_whole_days_and_read_with_dots_at_discharge(
         *("MEDS_BIRTH", "MEDS_DEATH", "GENDER//F", "RACE//WHITE", "VISIT//inpatient", "VISIT//emergency_inpatient"),
         *("ICD9CM//572.3", "ICD9CM//E849.8", "ICD9CM//V58.67", "ICD10CM//I50.9", "ICD10CM//I10", "ICD9Proc//39.95"),
         *("NDC//00093104801", "SOURCE//Saline", "LOINC//4548-4", "SOURCE//LAB/51222"),
+        *("VISIT_END//inpatient", "VISIT_END//emergency_inpatient"),
     }
     times = dict(view.select("code", "time").iter_rows())
     assert times["ICD9CM//572.3"] == datetime(2015, 3, 3, 12)

@@ -100,7 +100,9 @@ def test_people_admissions_and_deaths(mimic: None) -> None:
     assert by_key("patients")["patients/1/birth"].time == datetime(1955, 1, 1)
     assert codes("admissions") == {
         "admissions/10": "VISIT//emergency_inpatient",
+        "admissions/10/end": "VISIT_END//emergency_inpatient",
         "admissions/11": "VISIT//observation",
+        "admissions/11/end": "VISIT_END//observation",
         "patients/1/race": "RACE//WHITE",
     }
     assert [(row.code, row.time.date().isoformat()) for row in events("deaths")] == [("MEDS_DEATH", "2017-03-01")]

@@ -171,8 +171,10 @@ def test_a_loss_that_is_not_a_number_stops_with_cause_and_remedy_and_leaves_noth
 ) -> None:
     import ml.training.pretraining as pretraining
 
-    monkeypatch.setattr(pretraining, "mlm_loss", lambda model, **_: model.decoder.bias.sum() * float("nan"))
-    with pytest.raises(VigilError, match="training loss became nan"):
+    monkeypatch.setattr(pretraining, "mlm_loss", lambda model, **_: model.decoder.bias.sum()[None] * float("nan"))
+    with pytest.raises(
+        VigilError, match=r"loss became nan at step 0 \(\d+% of the budget, epoch 0, micro-batch 0, learning"
+    ):
         pretrain(small)
     assert not small.pretrained.exists()
 
