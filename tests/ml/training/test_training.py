@@ -225,21 +225,6 @@ def test_the_worker_passes_its_error_on(small: TrainingRun) -> None:
     assert "run the night" in caught.value.remedy
 
 
-def test_a_killed_worker_leaves_nothing_half_written_and_the_next_one_completes(small: TrainingRun) -> None:
-    command = [sys.executable, "-m", "ml.training.worker", "pretrain", "--as-of", str(small.as_of)]
-    worker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert worker.stdout is not None
-    for line in worker.stdout:
-        if line.startswith("pretrain:"):
-            break
-    worker.kill()
-    worker.wait()
-    assert not small.pretrained.exists()
-    summary = launch("pretrain", small)
-    assert summary["weights"] == weights(small.pretrained)
-    assert summary["tokens"] > 0
-
-
 def test_the_worker_dies_with_the_process_that_started_it(small: TrainingRun) -> None:
     program = (
         "import subprocess, sys, os\n"
