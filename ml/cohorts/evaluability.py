@@ -81,7 +81,7 @@ def _reason(times: pl.DataFrame, complete: pl.DataFrame, judged: SplitCount) -> 
         (not judged.rows, f"nobody is at risk among {whom}"),
         (not judged.events, f"no events among {whom}"),
         (judged.events == judged.rows, f"nothing but events among {whom}"),
-        (judged.events < MINIMUM_EVENTS, f"fewer than {MINIMUM_EVENTS} events among {whom} ({judged.events})"),
+        (judged.events < MINIMUM_EVENTS, f"fewer than {MINIMUM_EVENTS} events among {whom}"),
         (judged.rows - judged.events < MINIMUM_EVENTS, f"fewer than {MINIMUM_EVENTS} {whom} without an event"),
     )
     return next((reason for holds, reason in reasons if holds), None)

@@ -140,7 +140,7 @@ def _probabilities(model: str, task: str, held_out: pl.DataFrame, answers: pl.Da
 
 def _follow_up(run: TrainingRun, task: str, held_out: pl.DataFrame) -> FollowUp | None:
     """How the rows ended, where the run has times to event beside its labels; a death ends the follow-up."""
-    path = run.labels(task).parent / "times" / f"{task}.parquet"
+    path = run.times(task)
     if not path.exists():
         return None
     times = pl.read_parquet(path, columns=[*KEY, "event", "observed_days"])

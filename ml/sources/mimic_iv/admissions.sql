@@ -1,5 +1,5 @@
 -- The admission at its start, the discharge with the days the stay took, and the person's race as this admission has it
--- (the latest admission wins). A stay within one day has no discharge of its own.
+-- (the latest admission wins). A stay within one day has no discharge of its own, nor has one that is only planned.
 select
     t.subject_id::bigint as subject_id,
     e.time,
@@ -26,7 +26,7 @@ cross join lateral (values
         extract(epoch from t.dischtime::timestamp - t.admittime::timestamp)::real / 86400,
         t.hadm_id,
         'admissions/' || t.hadm_id || '/end',
-        coalesce(t.dischtime::date <= t.admittime::date, true)
+        coalesce(t.dischtime::date <= t.admittime::date or t.dischtime::timestamp > t.recorded_at, true)
     ),
     (null, 'RACE//' || nullif(t.race, ''), null, null, 'patients/' || t.subject_id || '/race', false)
 ) as e (time, code, days, visit_id, source_key, gone)

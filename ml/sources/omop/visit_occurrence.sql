@@ -1,5 +1,6 @@
--- A visit at its start, and the end of a stay with the days it took: known once a version of the row has the end.
--- An inpatient's version without an end takes an earlier one's back. Concept ids: https://athena.ohdsi.org, domain Visit.
+-- A visit at its start, and the end of a stay with the days it took: known once a version of the row has the end. An end
+-- that lies after the version was recorded is a plan, not an end. An inpatient's version without an end takes an earlier
+-- one's back. Concept ids: https://athena.ohdsi.org, domain Visit.
 select
     t.person_id::bigint as subject_id,
     e.time,
@@ -27,7 +28,11 @@ cross join lateral (values
             coalesce(t.visit_end_datetime::timestamp, t.visit_end_date::timestamp)
             - coalesce(t.visit_start_datetime::timestamp, t.visit_start_date::timestamp)
         )::real / 86400,
-        coalesce(t.visit_end_date <= t.visit_start_date, true)
+        coalesce(
+            t.visit_end_date <= t.visit_start_date
+            or coalesce(t.visit_end_datetime::timestamp, t.visit_end_date::timestamp) > t.recorded_at,
+            true
+        )
     )
 ) as e (what, suffix, time, days, gone)
 where t.recorded_at >= {recorded_from} and t.recorded_at < {recorded_until}

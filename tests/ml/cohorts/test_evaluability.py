@@ -48,7 +48,7 @@ def times(
         (times(events=40, others=40, complete=False), "no window is over yet"),
         (times(events=0, others=40), "no events among held-out patients"),
         (times(events=40, others=0), "nothing but events among held-out patients"),
-        (times(events=29, others=40), "fewer than 30 events among held-out patients (29)"),
+        (times(events=29, others=40), "fewer than 30 events among held-out patients"),
         (times(events=40, others=29), "fewer than 30 held-out patients without an event"),
         (times(events=40, others=40, before_birth=2), "labels that precede birth: 2"),
         (times(events=40, others=40, overlap=True), "subjects in more than one split: 1"),

@@ -20,15 +20,13 @@ STEPS = {
     "tokenise": """
 from pathlib import Path
 from ml.extraction import load_snapshot, read_view
-from ml.sequences.prepare import count_shard, make_store
+from ml.sequences.prepare import COUNTED, add_up, count_shard, make_store
 from ml.sequences.store import store_path
 from ml.sequences.vocabulary import EMPTY, grow
 from ml.settings import get_settings
 snapshot, settings = load_snapshot(day), get_settings()
-counts = None
-for shard in range(snapshot.shards):
-    counted = count_shard(read_view(snapshot, day, shard, COLUMNS), settings.split_salt)
-    counts = counted if counts is None else counts + counted
+shards = (read_view(snapshot, day, shard, COUNTED) for shard in range(snapshot.shards))
+counts = add_up(count_shard(view, settings.split_salt) for view in shards)
 vocabulary = grow(EMPTY, counts.events, counts.values)
 for shard in range(snapshot.shards):
     make_store(store_path(settings.data_dir / "run", day, shard), snapshot, day, shard, vocabulary)
@@ -38,7 +36,6 @@ PROGRAM = """
 import resource
 from datetime import date
 day = date.fromisoformat({day!r})
-COLUMNS = ["subject_id", "time", "code", "numeric_value"]
 {step}
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
 """

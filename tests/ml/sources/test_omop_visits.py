@@ -34,6 +34,7 @@ def test_a_stay_ends_with_its_length_in_days(small: None) -> None:
         KEY,
         3,
         ADMITTED,
+        recorded=date(2024, 1, 15),
         visit_start_datetime=datetime(2024, 1, 5, 18),
         visit_end_date=date(2024, 1, 15),
         visit_end_datetime=datetime(2024, 1, 15, 6),
@@ -59,6 +60,14 @@ def test_an_end_that_a_correction_takes_away_is_gone(small: None) -> None:
     assert discharged(0) == ["VISIT_END//inpatient"]
     hospital.add_visit(KEY, 3, ADMITTED, recorded=BASE + timedelta(days=1), visit_end_date=None)
     assert discharged(1) == []
+
+
+def test_a_planned_end_is_none_until_it_has_come(small: None) -> None:
+    planned = BASE + timedelta(days=3)
+    hospital.add_visit(KEY, 3, BASE, recorded=BASE, visit_end_date=planned)
+    assert discharged(0) == []
+    hospital.add_visit(KEY, 3, BASE, recorded=planned, visit_end_date=planned)
+    assert discharged(3) == ["VISIT_END//inpatient"]
 
 
 def test_an_outpatient_visit_within_a_day_has_no_end(small: None) -> None:
