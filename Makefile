@@ -43,8 +43,8 @@ up: venv  ## start the embedded stack and say where its pages are
 down:  ## stop the embedded stack
 	@test ! -x $(BIN)/vigil || $(BIN)/vigil stack down
 
-test: venv  ## the tests, a night of 1,000 patients through the real scheduler among them
-	$(BIN)/pytest -m "not slow"
+test: venv  ## the tests, a night of 2,500 patients through the real scheduler among them
+	$(BIN)/pytest -m "not slow" -n logical --maxprocesses 4 --dist loadfile
 
 test-slow: venv  ## the tests that take long
 	$(BIN)/pytest -m slow

@@ -44,19 +44,22 @@ def server(**settings: object) -> Iterator[Server]:
         cluster = embedded.start(home, throwaway=True)
         try:
             dsns = _dsns(cluster.dsn())
-            for name in [name for name in os.environ if name.startswith("VIGIL_")]:
-                del os.environ[name]
-            os.environ["VIGIL_HOME"] = str(home / "vigil")
-            for role, dsn in dsns.items():
-                os.environ[f"VIGIL_{role.value.upper()}_DSN"] = dsn
-            for name, value in settings.items():
-                os.environ[f"VIGIL_{name.upper()}"] = str(value)
-            get_settings.cache_clear()
+            logins = {f"{role.value}_dsn": dsn for role, dsn in dsns.items()}
+            only_settings(home=home / "vigil", **logins, **settings)
             bootstrap(cluster.dsn(), dsns)
             migrate(dsns[Role.MIGRATE])
             yield Server(cluster.dsn(), home)
         finally:
             embedded.remove(home)
+
+
+def only_settings(**settings: object) -> None:
+    """These settings from here on in this process and its children, and none of the caller's own."""
+    for name in [name for name in os.environ if name.startswith("VIGIL_")]:
+        del os.environ[name]
+    for name, value in settings.items():
+        os.environ[f"VIGIL_{name.upper()}"] = str(value)
+    get_settings.cache_clear()
 
 
 def _dsns(admin: str) -> dict[Role, str]:

@@ -10,7 +10,7 @@ import polars as pl
 
 from ml.cohorts.splits import SHARES, Split, overlaps
 
-MINIMUM_EVENTS = 30  # below it no interval says anything
+MINIMUM_EVENTS = 30  # as many without: below it no interval says anything
 
 
 @dataclass(frozen=True)

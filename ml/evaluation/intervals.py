@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ml.cohorts.evaluability import MINIMUM_EVENTS
 from ml.evaluation.bootstrap import Counts
 from ml.evaluation.curves import calibration_curve, roc_curve
 from ml.evaluation.metrics import Draws, Scored, all_metrics
 from ml.evaluation.results import (
     ALERT_RATES,
     CELL,
-    LEAST_PATIENTS,
     METRICS,
     THRESHOLDS,
     AlertRate,
@@ -99,7 +99,7 @@ def metric_set(draws: Draws, *, difference: bool = False) -> MetricSet:
 
 
 def not_evaluable(y: NDArray[np.bool_], patients: NDArray[np.int64]) -> str | None:
-    """Why nothing can be told from these rows, or None; never a count below ``LEAST_PATIENTS``."""
+    """Why nothing can be told from these rows, or None; never a count below ``MINIMUM_EVENTS``."""
     if len(y) == 0:
         return "no held-out row"
     with_event, without = len(np.unique(patients[y])), len(np.unique(patients[~y]))
@@ -107,9 +107,9 @@ def not_evaluable(y: NDArray[np.bool_], patients: NDArray[np.int64]) -> str | No
         return "no held-out patient has the outcome"
     if without == 0:
         return "every held-out row has the outcome"
-    if min(with_event, without) < LEAST_PATIENTS:
-        who = "with" if with_event < LEAST_PATIENTS else "without"
-        return f"fewer than {LEAST_PATIENTS} held-out patients {who} the outcome"
+    if min(with_event, without) < MINIMUM_EVENTS:
+        who = "with" if with_event < MINIMUM_EVENTS else "without"
+        return f"fewer than {MINIMUM_EVENTS} held-out patients {who} the outcome"
     return None
 
 

@@ -27,7 +27,6 @@ MEDBERT, CHAMPION, LOGISTIC_REGRESSION, LIGHTGBM, AGE_SEX, ORACLE = (
 )
 ALERT_RATES = (0.01, 0.05, 0.1)  # shares of the rows that are alerted
 THRESHOLDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)  # risks from which one would act
-LEAST_PATIENTS = 30  # patients with the outcome, and without it, below which nothing is told
 CELL = 11  # least rows in a calibration group, least events and non-events behind a drawn ROC curve
 
 

@@ -67,12 +67,13 @@ class Engine:
         """
         try:
             while self.share < 1.0 and not self._stopped():
-                self._step()
+                self.advance()
         finally:
             self.gradients.close()
         return self.record
 
-    def _step(self) -> None:
+    def advance(self) -> None:
+        """One update of the weights."""
         stage, began = self.course.stage, self.sampler.position
         loss, tokens = self._gradient()
         share = self.course.budget.share(self.record.seen + tokens, self.record.seconds)

@@ -1,4 +1,4 @@
-"""The whole: two nights of 1,000 patients through the real scheduler, as a user runs and reviews them."""
+"""The whole: two nights of 2,500 patients through the real scheduler, as a user runs and reviews them."""
 
 from __future__ import annotations
 

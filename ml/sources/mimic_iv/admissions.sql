@@ -23,7 +23,7 @@ cross join lateral (values
     (
         t.dischtime::timestamp,
         'VISIT_END//' || k.kind,
-        extract(epoch from t.dischtime::timestamp - t.admittime::timestamp)::real / 86400,
+        (extract(epoch from t.dischtime::timestamp - t.admittime::timestamp) / 86400)::real,
         t.hadm_id,
         'admissions/' || t.hadm_id || '/end',
         coalesce(t.dischtime::date <= t.admittime::date or t.dischtime::timestamp > t.recorded_at, true)

@@ -24,10 +24,10 @@ cross join lateral (values
         'VISIT_END//',
         '/end',
         coalesce(t.visit_end_datetime::timestamp, t.visit_end_date::timestamp),
-        extract(epoch from
+        (extract(epoch from
             coalesce(t.visit_end_datetime::timestamp, t.visit_end_date::timestamp)
             - coalesce(t.visit_start_datetime::timestamp, t.visit_start_date::timestamp)
-        )::real / 86400,
+        ) / 86400)::real,
         coalesce(
             t.visit_end_date <= t.visit_start_date
             or coalesce(t.visit_end_datetime::timestamp, t.visit_end_date::timestamp) > t.recorded_at,

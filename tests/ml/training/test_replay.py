@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ml.cohorts import open_run
 from ml.common.files import read_json, write_json
 from ml.models import load_preset
+from ml.models.medbert import load_model
 from ml.sequences import load_vocabulary, prepare
 from ml.training import pretrain
 from ml.training.data import pretraining_data
@@ -64,6 +65,6 @@ def test_a_warm_pretraining_draws_from_patients_with_news_and_replays_others(
         pretrain(run, champion)
         warm = read_json(run.pretrained / "training.json")
         assert warm["preset"]["replay"] == 0.25
-        lengths = data.lengths(preset.longest)
+        lengths = data.lengths(load_model(run.pretrained).form)
         epoch = lengths[news].sum() + lengths[~news].mean() * round(news.sum() / 3)
         assert warm["tokens"] / warm["epochs"] == pytest.approx(epoch, rel=0.02)

@@ -59,7 +59,7 @@ def test_a_search_that_was_stopped_goes_on_and_the_training_takes_its_best(
     assert not list((run.path / "search").glob("*/checkpoints"))
     pretrain(run)
     record = read_json(run.pretrained / "training.json")
-    assert record["preset"] == changed(preset, best["values"]).model_dump()
+    assert record["preset"] == changed(preset, best["values"]).model_dump(mode="json")
 
 
 def test_the_worker_searches(run: TrainingRun) -> None:
