@@ -28,7 +28,7 @@ def masked_loss(folder: Path, run: TrainingRun, share: float = 0.2, seed: int = 
     with torch.inference_mode():
         for items in plan(source.lengths(model.form), POSITIONS):
             work = masked_codes(gather(source, items, model.form), rng, share, model.config.vocab_size)
-            total += float(work.loss(model)[0])
+            total += float(work.sums(model)[0])
             hidden += int(work.counts[0])
     return total / hidden
 

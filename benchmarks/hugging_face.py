@@ -52,8 +52,8 @@ def padded_batches(source: Item, vocabulary: int, to: int | None, masked: float,
         labels[hidden.positions] = hidden.targets
         tokens, labels = (_widened(array, width, fill) for array, fill in ((hidden.tokens, 0), (labels, IGNORED)))
         mask = np.arange(width)[None, :] < batch.lengths[:, None]
-        arrays = (torch.from_numpy(array).long() for array in (tokens, mask, labels))
-        made.append(Padded(*arrays, int(batch.lengths.sum())))
+        tensors = [torch.from_numpy(array).long() for array in (tokens, mask, labels)]
+        made.append(Padded(tensors[0], tensors[1], tensors[2], int(batch.lengths.sum())))
     return made
 
 

@@ -50,8 +50,9 @@ def compare_losses(vocabulary: int, seeds: int, folder: Path) -> None:
     pairs = [vigil - padded for vigil, padded in zip(found["vigil"], found["padded"], strict=True)]
     noise = statistics.stdev(found["padded"]) if seeds > 1 else float("nan")
     print(
-        f"\nloss={statistics.mean(found['vigil']):.4f} peer=padded-fp32 loss_difference={statistics.mean(pairs):+.4f} "
-        f"noise={noise:.4f} hugging_face_loss={statistics.mean(found['hugging-face']):.4f} tokens={TOKENS} seeds={seeds}"
+        f"\nloss={statistics.mean(found['vigil']):.4f} peer=padded-fp32 "
+        f"loss_difference={statistics.mean(pairs):+.4f} noise={noise:.4f} "
+        f"hugging_face_loss={statistics.mean(found['hugging-face']):.4f} tokens={TOKENS} seeds={seeds}"
     )
 
 

@@ -26,7 +26,7 @@ import tempfile
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -47,7 +47,7 @@ from ml.training.precision import has_fast_bf16
 from ml.training.pretraining import masked_codes
 from ml.training.sampler import Source
 
-SHAPE = {"hidden": 192, "layers": 6, "heads": 6, "feedforward": 768}
+SHAPE: dict[str, Any] = {"hidden": 192, "layers": 6, "heads": 6, "feedforward": 768}
 STAGE = PretrainingPreset(
     tokens=10**9,
     max_epochs=10**6,
@@ -155,11 +155,16 @@ class Found:
 
 def measure(contender: Contender, found: Found) -> None:
     """One round."""
-    done: list[Done] = []
+    work = Done()
+
+    def once() -> float:
+        nonlocal work
+        work = contender.work()
+        return 1.0
+
     torch.set_num_threads(contender.intra_op)
-    each = rate_of(lambda: (done.append(contender.work()), 1.0)[1])
+    each = rate_of(once)
     torch.set_num_threads(1)
-    (work,) = done
     found.tokens.append(each.times(work.tokens))
     found.flop.append(each.times(work.flop))
     found.positions_per_token = work.positions / work.tokens
@@ -212,14 +217,14 @@ def report(found: dict[str, Found], limits: list[Rate], conditions: str) -> None
         print(f"{name:24}{numbers}{one.positions_per_token:17.2f}")
     shown = ", ".join(f"{median(limits, clock) / 1e9:.0f} per {clock} second" for clock in ("wall", "cpu"))
     print(f"\nmatrix products, GFLOP: {shown}")
-    numbers = {}
+    last = {}
     for clock, suffix in (("wall", ""), ("cpu", "_cpu")):
         rates = {name: median(one.tokens, clock) for name, one in found.items()}
-        numbers["ratio" + suffix] = f"{rates['vigil'] / rates['hugging-face-512']:.1f}"
-        numbers["ratio_dynamic" + suffix] = f"{rates['vigil'] / rates['hugging-face-dynamic']:.1f}"
-        numbers["of_limit" + suffix] = f"{median(found['vigil'].flop, clock) / median(limits, clock):.2f}"
-    numbers["tokens_per_second"] = f"{median(found['vigil'].tokens, 'wall'):.0f}"
-    print("\n" + " ".join(f"{name}={number}" for name, number in numbers.items()))
+        last["ratio" + suffix] = f"{rates['vigil'] / rates['hugging-face-512']:.1f}"
+        last["ratio_dynamic" + suffix] = f"{rates['vigil'] / rates['hugging-face-dynamic']:.1f}"
+        last["of_limit" + suffix] = f"{median(found['vigil'].flop, clock) / median(limits, clock):.2f}"
+    last["tokens_per_second"] = f"{median(found['vigil'].tokens, 'wall'):.0f}"
+    print("\n" + " ".join(f"{name}={number}" for name, number in last.items()))
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import cycle, islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ PADDED_BATCHES, DYNAMIC_BATCHES = 2, 6  # per round
 def vigil_model(vocabulary: int) -> MedBert:
     """Of the shape measured here, with heads whose logits spread like a trained model's."""
     torch.manual_seed(0)
-    outcomes = {"outcomes": [f"outcome {n}" for n in range(OUTCOMES)], "horizons": [365] * OUTCOMES}
+    outcomes: dict[str, Any] = {"outcomes": [f"outcome {n}" for n in range(OUTCOMES)], "horizons": [365] * OUTCOMES}
     config = MedBertConfig(vocab_size=vocabulary, longest=LONGEST, **SHAPE, **outcomes)
     config.calibration = [[1.0, 0.0]] * OUTCOMES
     model = new_model(config, torch.zeros(vocabulary, dtype=torch.int64)).eval()

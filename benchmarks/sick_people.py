@@ -41,10 +41,16 @@ def make_people(people: int, vocabulary: int, seed: int) -> Item:
     tokens[offsets[:-1]] = CLS
     visits, days = _visits_and_days(offsets, owner, draw)
     index_age = draw.integers(*INDEX_AGES, people)[owner]
-    arrays = (tokens, np.maximum(index_age - days, 0), days, visits)
-    flat = (array.astype(np.int32) for array in arrays)
-    now, long_stays = np.full(people, TODAY, np.int32), np.zeros(people, bool)
-    sequences = Sequences(np.arange(people), offsets, *flat, now, long_stays)
+    sequences = Sequences(
+        subjects=np.arange(people),
+        offsets=offsets,
+        tokens=tokens.astype(np.int32),
+        ages=np.maximum(index_age - days, 0).astype(np.int32),
+        days=days.astype(np.int32),
+        visits=visits.astype(np.int32),
+        now=np.full(people, TODAY, np.int32),
+        long_stays=np.zeros(people, bool),
+    )
     return Item([sequences], np.zeros(people, np.int64), np.arange(people))
 
 
@@ -78,7 +84,7 @@ def _visits_and_days(
     opens[offsets[:-1][np.diff(offsets) > 1] + 1] = True
     opens[first] = False
     counted = np.cumsum(opens)
-    visits = counted - counted[offsets[:-1]][owner]
+    visits: npt.NDArray[np.int64] = counted - counted[offsets[:-1]][owner]
     gaps = np.where(opens, draw.integers(1, HISTORY // 20, owner.size), 0)
     along = np.cumsum(gaps)
     last = along[offsets[1:] - 1][owner]
