@@ -1,7 +1,7 @@
 """
 ### retraining
-Trains a challenger on the newest snapshot, judges it against the champion and the baselines, registers it, waits for
-a decision, and on approval promotes it and publishes the newest snapshot's scores.
+Trains a challenger on the newest snapshot, judges it against the champion and the baselines, writes its report,
+registers it, waits for a decision, and on approval promotes it and publishes the newest snapshot's scores.
 
 **Reads** the newest committed snapshot, whatever its own data interval. Skips if a model of that snapshot was
 already judged. Search, pretraining and fine-tuning run in the queue and pool `gpu`, each in a fresh interpreter.
@@ -133,6 +133,13 @@ def retraining() -> None:
         return gate(open_run(date.fromisoformat(as_of))).summary()
 
     @task
+    def model_report(as_of: str) -> str:
+        from ml.cohorts import open_run
+        from ml.registry import write_report
+
+        return str(write_report(open_run(date.fromisoformat(as_of))))
+
+    @task
     def register(as_of: str) -> int:
         from ml.cohorts import open_run
         from ml.registry import gate, register
@@ -186,7 +193,7 @@ def retraining() -> None:
     search(as_of, prepared) >> pretrain(as_of, prepared) >> finetune(as_of) >> evaluated
     prepared >> [consult_oracle(as_of), consult_champion(as_of)] >> evaluated
     version = register(as_of)
-    evaluated >> gate(as_of) >> version
+    evaluated >> gate(as_of) >> model_report(as_of) >> version
     published = publish_risk_scores(as_of)
     promoted = promote(await_decision(version))
     score.partial(as_of=as_of, model=promoted).expand(shard=list(range(get_settings().shards))) >> published

@@ -8,10 +8,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from ml.evaluation.figures import model_name
 from ml.evaluation.results import AGE_SEX, CHAMPION, LOGISTIC_REGRESSION, MEDBERT, Evaluation, ModelResult
+from ml.evaluation.words import headline, outcome_name
 from ml.publication import report_words as words
 from ml.publication.report import report_path
-from ml.publication.report_figures import model_name
 from ml.publication.report_inputs import Night, gather
 from ml.settings import get_settings
 
@@ -73,7 +74,7 @@ def _standing(night: Night) -> list[str]:
     evaluation = night.model.evaluation
     others = [name for name in (AGE_SEX, LOGISTIC_REGRESSION, CHAMPION) if name in evaluation.models]
     learning = words.learning(night.model)
-    lines = [f"[{colour}]{sentence}[/]", *(words.headline(evaluation, other) for other in others)]
+    lines = [f"[{colour}]{sentence}[/]", *(headline(evaluation, other) for other in others)]
     return [*lines, learning] if learning else lines
 
 
@@ -87,7 +88,7 @@ def _comparison(evaluation: Evaluation) -> Table:
     for task, result in evaluation.tasks.items():
         first = next(iter(result.all_days.values()))
         cells = [_auroc(result.all_days.get(name), bold=name == MEDBERT) for name in evaluation.models]
-        table.add_row(words.outcome_name(task), f"{first.events:,}", *cells)
+        table.add_row(outcome_name(task), f"{first.events:,}", *cells)
     return table
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 
 import polars as pl
@@ -23,7 +23,8 @@ from ml.settings import get_settings
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2  # of the files: labels of another format are made again
+FORMAT = 3  # of the files: labels of another format are made again
+FLOW = "flow.json"
 DIED = "death"
 END_OF_RECORD = "end of record"
 
@@ -49,10 +50,32 @@ TIMES_SCHEMA: dict[str, type[pl.DataType] | pl.DataType] = {
     "index": pl.Int8,
 }
 
+FLOW_SCHEMA: dict[str, type[pl.DataType] | pl.DataType] = {
+    "task": pl.String,
+    "index": pl.Int8,
+    "split": pl.String,
+    "reason": pl.String,
+    "rows": pl.Int64,
+}
+
+
+@dataclass(frozen=True)
+class FollowUp:
+    """What became of everybody a record knows.
+
+    Attributes:
+        times: by task, ``TIMES_SCHEMA`` (see `task_times`).
+        flow: who was asked and why not (``FLOW_SCHEMA``): subjects of the view at an index day by split and the reason
+            that keeps them out, null for those in scope.
+    """
+
+    times: dict[str, pl.DataFrame]
+    flow: pl.DataFrame
+
 
 def make_labels(run: TrainingRun) -> dict[str, int]:
-    """Write ``run.labels(task)`` and ``run.times(task)`` for every task of the settings; a finished set with the same
-    inputs is kept.
+    """Write ``run.labels(task)`` and ``run.times(task)`` for every task of the settings, and who was left out; a
+    finished set with the same inputs is kept.
 
     A row: an eligible subject at one index day. ``index`` is k of t_k (1 is the newest day). See `task_times` for what
     the times hold, `binary_labels` for how the labels derive from them.
@@ -71,7 +94,9 @@ def make_labels(run: TrainingRun) -> dict[str, int]:
         return dict(read_json(manifest)["counts"])
     counts, judged = {}, {}
     with new_directory(folder) as working:
-        for name, times in task_times(run, tasks).items():
+        found = follow_up(run, tasks)
+        write_json(working / FLOW, found.flow.to_dicts())
+        for name, times in found.times.items():
             labels = binary_labels(times)
             labels.write_parquet(working / f"{name}.parquet")
             (working / "times").mkdir(exist_ok=True)
@@ -105,6 +130,18 @@ def read_times(run: TrainingRun, task: str) -> pl.DataFrame:
     return pl.read_parquet(run.times(task))
 
 
+def read_flow(run: TrainingRun) -> pl.DataFrame:
+    """Who was asked and why not, ``FLOW_SCHEMA``; small counts are not suppressed.
+
+    Raises:
+        VigilError: the labels were not made yet.
+    """
+    path = run.path / "labels" / FLOW
+    if not path.exists():
+        raise VigilError(f"there are no labels in run {run.name}", "run `vigil cohorts labels` first")
+    return pl.DataFrame(read_json(path), schema=FLOW_SCHEMA)
+
+
 def read_evaluability(run: TrainingRun) -> dict[str, Evaluability]:
     """By task, whether the labels of a run can carry an evaluation, and if not why.
 
@@ -130,10 +167,18 @@ def task_times(run: TrainingRun, tasks: tuple[Task, ...]) -> dict[str, pl.DataFr
         null. ``complete``: the whole window lies before the end of the record. ``before_birth``: the birth known
         today is later than the prediction time. Nobody is taken for lost: a record does not say who moved away.
     """
+    return follow_up(run, tasks).times
+
+
+def follow_up(run: TrainingRun, tasks: tuple[Task, ...]) -> FollowUp:
+    """`task_times`, and who was left out."""
     shards = [_shard_times(run, tasks, shard) for shard in range(run.snapshot.shards)]
-    found = {task.name: pl.concat([shard[task.name] for shard in shards]) for task in tasks}
+    found = {task.name: pl.concat([shard.times[task.name] for shard in shards]) for task in tasks}
     splits = _splits(found.values())
-    return {name: _finish(times, splits) for name, times in found.items()}
+    flow = pl.concat([shard.flow for shard in shards]).group_by("task", "index", "split", "reason")
+    rows = flow.agg(pl.col("rows").sum()).sort("task", "index", "split", "reason")
+    times = {name: _finish(times, splits) for name, times in found.items()}
+    return FollowUp(times, rows.select(pl.col(name).cast(kind) for name, kind in FLOW_SCHEMA.items()))
 
 
 def binary_labels(times: pl.DataFrame) -> pl.DataFrame:
@@ -146,18 +191,29 @@ def binary_labels(times: pl.DataFrame) -> pl.DataFrame:
     return known.select(pl.col(name).cast(kind) for name, kind in LABEL_SCHEMA.items())
 
 
-def _shard_times(run: TrainingRun, tasks: tuple[Task, ...], shard: int) -> dict[str, pl.DataFrame]:
-    """By task: ``TIMES_SCHEMA`` but the split."""
+def _shard_times(run: TrainingRun, tasks: tuple[Task, ...], shard: int) -> FollowUp:
+    """Times without the split, and the flow of a shard."""
     future, *pasts = views_at(run.snapshot, (run.as_of, *run.index_days), shard)
     scopes: dict[str, list[pl.DataFrame]] = {task.name: [] for task in tasks}
+    flow: list[pl.DataFrame] = []
     for k, (day, past) in enumerate(zip(run.index_days, pasts, strict=True), start=1):
         at = pl.lit(prediction_time(day), dtype=pl.Datetime("us"))
-        for name, scope in eligible_all(past, day, tasks).items():
+        asked = eligible_all(past, day, tasks)
+        splits = _splits([asked[tasks[0].name]])  # each holds every subject of the view
+        for name, scope in asked.items():
+            flow.append(_counted(scope, splits, name, k))
             rows = scope.filter(pl.col("eligible")).select("subject_id", prediction_time=at)
             scopes[name].append(rows.with_columns(index=pl.lit(k, dtype=pl.Int8)))
     wanted = [task.target for task in tasks] + [condition.predicate for task in tasks for condition in task.gap]
     matches, vital = Matches(future, wanted), _births_and_deaths(future)
-    return {task.name: _follow(task, pl.concat(scopes[task.name]), matches, vital, run.as_of) for task in tasks}
+    times = {task.name: _follow(task, pl.concat(scopes[task.name]), matches, vital, run.as_of) for task in tasks}
+    return FollowUp(times, pl.concat(flow))
+
+
+def _counted(scope: pl.DataFrame, splits: pl.DataFrame, task: str, index: int) -> pl.DataFrame:
+    """Subjects of an index day by split and reason."""
+    counts = scope.join(splits, on="subject_id", how="left").group_by("split", "reason").agg(rows=pl.len())
+    return counts.with_columns(task=pl.lit(task), index=pl.lit(index, dtype=pl.Int8))
 
 
 def _births_and_deaths(view: pl.DataFrame) -> pl.DataFrame:

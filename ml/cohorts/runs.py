@@ -69,6 +69,11 @@ class TrainingRun:
     def evaluation(self) -> Path:
         return self.path / "evaluation.json"
 
+    @property
+    def report(self) -> Path:
+        """The model's report for people, one HTML file."""
+        return self.path / "report.html"
+
 
 def open_run(as_of: date | None = None) -> TrainingRun:
     """The run on the snapshot of a day, or on the newest.

@@ -1,4 +1,4 @@
-"""ROC and calibration curves, thinned until they hold no single patient."""
+"""ROC, precision-recall and calibration curves, thinned until they hold no single patient."""
 
 from __future__ import annotations
 
@@ -29,6 +29,24 @@ def roc_curve(y: Bools, p: Floats, points: int = 60) -> tuple[tuple[float, float
     length = (tpr + fpr) / 2  # grows along the curve, so even steps follow both its steep and its flat part
     keep = np.unique(np.searchsorted(length, np.linspace(0, 1, points)).clip(0, len(length) - 1))
     return tuple((round(float(x), 4), round(float(t), 4)) for x, t in zip(fpr[keep], tpr[keep], strict=True))
+
+
+def precision_recall_curve(y: Bools, p: Floats, points: int = 60) -> tuple[tuple[float, float], ...]:
+    """Precision against recall at ``points`` even steps of recall, (recall, precision) rounded to 4 digits.
+
+    Empty with fewer than ``CELL`` events or non-events; begins where ``CELL`` rows are alerted.
+    """
+    events = int(y.sum())
+    if min(events, len(y) - events) < CELL:
+        return ()
+    order = np.argsort(-p, kind="stable")
+    risk, hit = p[order], y[order]
+    last = np.flatnonzero(np.append(risk[1:] != risk[:-1], True))
+    last = last[last >= CELL - 1]
+    caught = np.cumsum(hit)[last]
+    recall, precision = caught / events, caught / (last + 1)
+    keep = np.unique(np.searchsorted(recall, np.linspace(recall[0], 1, points)).clip(0, len(recall) - 1))
+    return tuple((round(float(r), 4), round(float(q), 4)) for r, q in zip(recall[keep], precision[keep], strict=True))
 
 
 def calibration_edges(p: Floats, groups: int = 10) -> list[int]:

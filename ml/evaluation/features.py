@@ -35,6 +35,7 @@ class Features:
     Attributes:
         rows: ``subject_id``, ``prediction_time``, ``row`` (0 … rows - 1).
         age: years at the index day, float64 (rows,), NaN where no birth is known.
+        history: years from the first event, of those that are features, to the index day, float64 (rows,), NaN without.
         sex: the GENDER code's value, or "unknown"; str (rows,).
         site: the SITE code's value, or "unknown"; str (rows,).
         codes: names of the columns, sorted; a category of three characters ends in ``*``.
@@ -47,6 +48,7 @@ class Features:
     site: NDArray[np.str_]
     codes: tuple[str, ...]
     counts: tuple[sp.csr_matrix, ...]
+    history: NDArray[np.float64]
 
     @property
     def ever(self) -> sp.csr_matrix:
@@ -102,15 +104,21 @@ def _rollup(codes: list[str]) -> tuple[list[str], sp.csr_matrix]:
 
 
 def _facts(view: pl.DataFrame, rows: pl.DataFrame, day: date) -> pl.DataFrame:
-    """(row, age, sex, site) of every row."""
+    """(row, age, history, sex, site) of every row."""
+    fact = [code for code in view["code"].unique() if NOT_FEATURE.match(code)]
+    events = view.filter(~pl.col("code").is_in(fact) & (pl.col("time") < prediction_time(day)))
+    firsts = events.group_by("subject_id").agg(first=pl.col("time").min())
     births = view.filter(pl.col("code") == BIRTH).group_by("subject_id").agg(birth=pl.col("time").min())
-    age = (pl.lit(day).cast(pl.Datetime("us")) - pl.col("birth")).dt.total_days() / DAYS_PER_YEAR
-    joined = rows.join(births, on="subject_id", how="left")
+    age, history = (
+        (pl.lit(day).cast(pl.Datetime("us")) - pl.col(since)).dt.total_days() / DAYS_PER_YEAR
+        for since in ("birth", "first")
+    )
+    joined = rows.join(births, on="subject_id", how="left").join(firsts, on="subject_id", how="left")
     for name, prefix in (("sex", "GENDER//"), ("site", "SITE//")):
         told = view.filter(pl.col("code").str.starts_with(prefix)).group_by("subject_id").agg(pl.col("code").max())
         told = told.select("subject_id", pl.col("code").str.strip_prefix(prefix).alias(name))
         joined = joined.join(told, on="subject_id", how="left").with_columns(pl.col(name).fill_null("unknown"))
-    return joined.select("row", "sex", "site", age=age.cast(pl.Float64))
+    return joined.select("row", "sex", "site", age=age.cast(pl.Float64), history=history.cast(pl.Float64))
 
 
 def _views(run: TrainingRun, rows: pl.DataFrame) -> Iterator[tuple[date, pl.DataFrame, pl.DataFrame]]:
@@ -150,14 +158,15 @@ def make_features(run: TrainingRun, labels: list[pl.DataFrame]) -> Features:
     """Features of every row that any task labels."""
     keys = pl.concat([frame.select(KEY) for frame in labels]).unique().sort(KEY)
     rows = keys.with_row_index("row").with_columns(pl.col("row").cast(pl.Int32))
-    age = np.full(len(rows), np.nan)
+    age, history = (np.full(len(rows), np.nan) for _ in range(2))
     sex, site = (np.full(len(rows), "unknown", dtype="U32") for _ in range(2))
     chunks = []
     for day, view, here in _views(run, rows):
         facts = _facts(view, here, day)
         place = facts["row"].to_numpy()
         age[place] = facts["age"].fill_null(float("nan")).to_numpy()
+        history[place] = facts["history"].fill_null(float("nan")).to_numpy()
         sex[place], site[place] = (facts[name].to_numpy().astype("U32") for name in ("sex", "site"))
         chunks.append(_count(view, here, day))
     codes, counts = _assemble(chunks, len(rows))
-    return Features(rows, age, sex, site, codes, counts)
+    return Features(rows, age, sex, site, codes, counts, history)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ml.cohorts.evaluability import MINIMUM_EVENTS
 from ml.evaluation.bootstrap import Counts
-from ml.evaluation.curves import calibration_curve, roc_curve
+from ml.evaluation.curves import calibration_curve, precision_recall_curve, roc_curve
 from ml.evaluation.metrics import Draws, Scored, all_metrics
 from ml.evaluation.results import (
     ALERT_RATES,
@@ -136,6 +136,7 @@ def _judge_model(rows: JudgedRows, scored: Scored, counts: Counts, keep: NDArray
         events=int(scored.y.sum()),
         subjects=len(np.unique(scored.patient)),
         roc=roc_curve(scored.y, scored.p),
+        precision_recall=precision_recall_curve(scored.y, scored.p),
         calibration=calibration_curve(scored.y, scored.p),
         calibration_bands=_bands(draws),
         reason=f"{', '.join(lacking)} cannot be told from these rows" if lacking else None,

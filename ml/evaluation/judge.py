@@ -15,6 +15,7 @@ from ml.common.errors import NotFoundError, RefusedError
 from ml.common.progress import Progress
 from ml.evaluation.baselines import train_baselines
 from ml.evaluation.bootstrap import Counts, patient_counts
+from ml.evaluation.cohort import write_cohort
 from ml.evaluation.features import Features, make_features
 from ml.evaluation.intervals import Judged, differences, judge_rows, macro
 from ml.evaluation.leaks import above_oracle, single_codes
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def judge(run: TrainingRun) -> Evaluation:
-    """Train the baselines, judge every model in ``run.path/predictions``, write ``run.evaluation``.
+    """Train the baselines, judge every model in ``run.path/predictions``, write ``run.evaluation`` and who was judged.
 
     The bootstrap draws patients once, over all tasks: every model, task and difference sees the same draws. A task
     whose labels cannot be used, and a model that did not answer as it should, have the reason instead of numbers;
@@ -69,6 +70,8 @@ def _with_baselines(
         log.warning("task '%s' is not evaluable: %s", task, faults[task])
         del labels[task]
     train_baselines(run, features, labels)
+    if labels:
+        write_cohort(run, features, labels)
     leaks = [warning for task, frame in labels.items() for warning in single_codes(task, features, frame)]
     return {task: _judged(run, task, frame, features) for task, frame in labels.items()}, leaks
 

@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from ml.common.errors import ConfigError, NotFoundError
 from ml.common.files import read_json, sha256_json, write_json
@@ -111,6 +111,8 @@ class ModelResult(MetricSet):
         events: rows with the outcome.
         subjects: distinct patients among the rows.
         roc: thinned ROC curve, (false positive rate, true positive rate).
+        precision_recall: thinned curve, (recall, precision); left out of the JSON where it is empty, so that
+            evaluations from before there was one keep their digest.
         calibration: (mean predicted risk, observed share, rows), groups of at least ``CELL`` rows.
         calibration_bands: 95 % interval of each group's observed share, the groups held fixed.
         reason: why metrics are None.
@@ -120,9 +122,17 @@ class ModelResult(MetricSet):
     events: int
     subjects: int
     roc: tuple[tuple[float, float], ...] = ()
+    precision_recall: tuple[tuple[float, float], ...] = ()
     calibration: tuple[tuple[float, float, int], ...] = ()
     calibration_bands: tuple[tuple[float, float], ...] = ()
     reason: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_empty_curve(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        if not self.precision_recall:
+            del written["precision_recall"]
+        return written
 
 
 class Subgroup(_Frozen):

@@ -6,13 +6,16 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from ml.common.code_names import chapter, names, short_code
 from ml.common.files import write_bytes
-from ml.evaluation.results import Estimate, Evaluation
-from ml.publication import report_figures as figures
+from ml.common.html import environment, markup
+from ml.evaluation import figures, panels
+from ml.evaluation.words import auroc_groups, comparisons_of, estimate, headline, outcome_name
 from ml.publication import report_words as words
-from ml.publication.report_drift import absent_drift, kinds_of, unjudged
-from ml.publication.report_icd import chapter, names, short_code
 from ml.publication.report_inputs import Model, Night, gather
+from ml.publication.report_network import network
+from ml.quality.drift_report import TEMPLATES as DRIFT_TEMPLATES
+from ml.quality.drift_report import absent_drift, kinds_of, unjudged
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -37,28 +40,12 @@ def write_report(as_of: date) -> Path:
 
 def render(night: Night) -> str:
     """The report as HTML."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"count": _count, "estimate": _estimate, "outcome": words.outcome_name, "code": short_code}
-    environment.globals |= {"chapter": chapter, "words": words, "model_name": figures.model_name}
-    environment.globals["model_colour"] = figures.model_colour
-    environment.globals |= {"absent_drift": absent_drift, "unjudged": unjudged}
-    css = (TEMPLATES / "report.css").read_text()
-    return environment.get_template("report.html").render(night=night, css=_markup(css), **_parts(night))
-
-
-def _markup(text: str) -> Any:
-    """Text that is not escaped again: from ``report_figures``, which escapes, or shipped with Vigil."""
-    from markupsafe import Markup
-
-    return Markup(text)
+    pages = environment(TEMPLATES, DRIFT_TEMPLATES)
+    pages.filters |= {"count": _count, "estimate": estimate, "outcome": outcome_name, "code": short_code}
+    pages.globals |= {"chapter": chapter, "words": words, "headline": headline, "comparisons_of": comparisons_of}
+    pages.globals |= {"model_name": figures.model_name, "model_colour": figures.model_colour}
+    pages.globals |= {"absent_drift": absent_drift, "unjudged": unjudged}
+    return pages.get_template("report.html").render(night=night, **_parts(night))
 
 
 def _parts(night: Night) -> dict[str, Any]:
@@ -70,7 +57,7 @@ def _parts(night: Night) -> dict[str, Any]:
         "code_names": known,
         "pictures": _model_pictures(night.model),
         "networks": {
-            m.name: _markup(figures.network(m.edges, known, f"Strongest interconnections, {m.name}"))
+            m.name: markup(network(m.edges, known, f"Strongest interconnections, {m.name}"))
             for m in night.published.methods
         },
         "extracted": _extracted(night),
@@ -83,23 +70,13 @@ def _model_pictures(model: Model | None) -> dict[str, Any]:
     if model is None:
         return {"auroc": None, "roc": [], "calibration": []}
     tasks = model.evaluation.tasks
-    roc = [figures.roc(words.outcome_name(name), task.all_days) for name, task in tasks.items()]
-    calibration = [figures.calibration(words.outcome_name(name), task.all_days) for name, task in tasks.items()]
+    roc = [panels.roc(outcome_name(name), task.all_days) for name, task in tasks.items()]
+    calibration = [panels.calibration(outcome_name(name), task.all_days) for name, task in tasks.items()]
     return {
-        "auroc": _markup(figures.dot_whisker(_auroc_groups(model.evaluation), "AUROC with 95 % intervals")),
-        "roc": [_markup(picture) for picture in roc if picture],
-        "calibration": [_markup(picture) for picture in calibration if picture],
+        "auroc": markup(figures.dot_whisker(auroc_groups(model.evaluation), "AUROC with 95 % intervals")),
+        "roc": [markup(picture) for picture in roc if picture],
+        "calibration": [markup(picture) for picture in calibration if picture],
     }
-
-
-def _auroc_groups(evaluation: Evaluation) -> list[tuple[str, list[tuple[str, Estimate]]]]:
-    groups = []
-    for name, task in evaluation.tasks.items():
-        results = [(model, task.all_days[model].auroc) for model in evaluation.models if model in task.all_days]
-        rows = [(model, auroc) for model, auroc in results if auroc is not None]
-        if rows:
-            groups.append((words.outcome_name(name), rows))
-    return groups
 
 
 def _extracted(night: Night) -> list[tuple[str, int, float]]:
@@ -134,11 +111,3 @@ def tiles(night: Night) -> list[tuple[str, str, str]]:
 
 def _count(value: int | None) -> str:
     return "<11" if value is None else f"{value:,}"
-
-
-def _estimate(value: Estimate | None, sign: str = "") -> Any:
-    """The value, its interval in small print below."""
-    if value is None:
-        return "–"
-    shown = [format(number, f"{sign}.3f") for number in (value.value, value.low, value.high)]
-    return _markup(f"{shown[0]}<small>{shown[1]} to {shown[2]}</small>")

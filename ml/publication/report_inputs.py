@@ -14,7 +14,7 @@ from ml.common.files import read_json
 from ml.evaluation.results import Evaluation
 from ml.extraction import Snapshot, load_snapshot
 from ml.extraction.log import Partition, committed_partition, pending_partition
-from ml.publication.report_figures import Edge
+from ml.publication.report_network import Edge
 from ml.quality.verdict import Verdict, read_verdict
 from ml.settings import Role, Settings, get_settings
 

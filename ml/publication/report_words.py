@@ -2,71 +2,8 @@
 
 from __future__ import annotations
 
-from ml.evaluation.results import LOGISTIC_REGRESSION, MEDBERT, Estimate, Evaluation, TaskResult
-from ml.publication.report_figures import model_name
+from ml.evaluation.words import learnt
 from ml.publication.report_inputs import Decision, Model, Night
-
-
-def outcome_name(task: str) -> str:
-    """``type_2_diabetes`` → ``Type 2 diabetes``."""
-    return task.replace("_", " ").capitalize()
-
-
-def signed(e: Estimate) -> str:
-    """A difference with its interval, sign shown."""
-    return f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]"
-
-
-def comparison(task: TaskResult, other: str) -> str | None:
-    """Who is ahead by AUROC, from the paired interval; None where it cannot be told."""
-    pair = task.differences.get(f"medbert-minus-{other}")
-    if pair is None or pair.auroc is None:
-        return None
-    e, name = pair.auroc, model_name(other)
-    if other == "oracle":
-        return f"The oracle is {'above' if e.high < 0 else 'not above'} Med-BERT, by the difference {signed(e)}."
-    if e.low > 0:
-        return f"Med-BERT is above {_lower(name)} by AUROC {signed(e)}."
-    if e.high < 0:
-        return f"{name} wins: Med-BERT is below it by AUROC {signed(e)}."
-    return f"Med-BERT and {_lower(name)} cannot be told apart by AUROC, {signed(e)}."
-
-
-def _lower(name: str) -> str:
-    return f"the {name.lower()}" if name == "Champion" else name.lower()
-
-
-def comparisons_of(task: TaskResult) -> list[str]:
-    """One sentence per other model."""
-    others = [name.removeprefix("medbert-minus-") for name in task.differences]
-    return [words for other in others if (words := comparison(task, other)) is not None]
-
-
-def headline(evaluation: Evaluation, other: str = LOGISTIC_REGRESSION) -> str:
-    """Med-BERT against another model over all outcomes, in one sentence."""
-    name = _lower(model_name(other))
-    ahead: list[str] = []
-    behind: list[str] = []
-    open_: list[str] = []
-    for task_name, task in evaluation.tasks.items():
-        pair = task.differences.get(f"{MEDBERT}-minus-{other}")
-        if pair is None or pair.auroc is None:
-            continue
-        place = ahead if pair.auroc.low > 0 else behind if pair.auroc.high < 0 else open_
-        place.append(outcome_name(task_name).lower())
-    parts = []
-    if ahead:
-        parts.append(f"Med-BERT is above {name} for {_and(ahead)}")
-    if behind:
-        parts.append(f"{name} wins for {_and(behind)}")
-    if open_:
-        parts.append(f"Med-BERT and {name} cannot be told apart for {_and(open_)}")
-    words = "; ".join(parts)
-    return words[:1].upper() + words[1:] + "." if words else "No outcome has enough events to compare the models."
-
-
-def _and(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def decided(decision: Decision) -> str:
@@ -93,16 +30,8 @@ def standing(model: Model) -> tuple[str, str]:
 
 
 def learning(model: Model) -> str | None:
-    """What fine-tuning the encoder added to where it began, on the tuning split; None where it is not recorded."""
-    record = model.training or {}
-    looks = [look["macro_auroc"] for look in record.get("tuning", []) if look["macro_auroc"] is not None]
-    if len(looks) < 2:
-        return None
-    began = "the champion's weights" if record.get("initial") else "its linear path on the codes alone"
-    return (
-        f"On the tuning split the mean AUROC was {looks[0]:.4f} with {began} and {max(looks[1:]):.4f} "
-        "after the encoder was fine-tuned."
-    )
+    """What fine-tuning the encoder added, on the tuning split; None where it is not recorded."""
+    return learnt(model.training or {})
 
 
 def absent_model(night: Night) -> str:

@@ -1,9 +1,10 @@
 """Registry: which model may be used, and who said so.
 
 In: a finished ``TrainingRun`` (weights, vocabulary, evaluation). Out: a gate verdict (arithmetic on the evaluation), a
-version in MLflow with its digests and the alias ``challenger``, a decision row in Postgres that binds approver, model,
-snapshot and metrics, and the alias ``champion``. MLflow holds the files, Postgres the decisions; whoever uses a model
-checks one against the other, so that neither a moved alias nor a changed file lets a model through.
+report for people, a version in MLflow with its digests and the alias ``challenger``, a decision row in Postgres that
+binds approver, model, snapshot and metrics, and the alias ``champion``. MLflow holds the files, Postgres the decisions;
+whoever uses a model checks one against the other, so that neither a moved alias nor a changed file lets a model
+through.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ml.registry.gates import gate
     from ml.registry.live import followed
     from ml.registry.registration import register
+    from ml.registry.report import write_report
     from ml.registry.types import Champion, Check, Decision, Digests, GateResult, Promotion, RegisteredModel
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "register",
     "rollback",
     "warm_start",
+    "write_report",
 ]
 
 _HOME = {
@@ -45,6 +48,7 @@ _HOME = {
     "followed": "live",
     "gate": "gates",
     "register": "registration",
+    "write_report": "report",
 }
 
 

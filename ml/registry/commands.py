@@ -71,9 +71,23 @@ def show_review(version: Version, as_json: AsJson = False) -> None:
     found = dossier(version)
     if as_json:
         gate, evaluation = found.gate.to_json(), found.evaluation.model_dump(mode="json")
-        _echo_json(_review_json(found.review) | {"gate": gate, "evaluation": evaluation})
+        page = str(found.report) if found.report else None
+        _echo_json(_review_json(found.review) | {"report": page, "gate": gate, "evaluation": evaluation})
         return
     _print_dossier(found)
+
+
+@review.command("report")
+def show_report(
+    version: Version, browse: Annotated[bool, typer.Option("--open", help="open it in the browser, too")] = False
+) -> None:
+    """Where a version's report lies, one HTML file: who was judged, curves, groups, what it leans on, model card."""
+    from ml.registry.review import report
+
+    path = report(version)
+    typer.echo(str(path))
+    if browse:
+        typer.launch(path.as_uri())
 
 
 @review.command("approve")
@@ -140,6 +154,7 @@ def _print_dossier(found: Dossier) -> None:
     typer.echo(f"asked for by {registered.requested_by}")
     for label, digest in asdict(registered.digests).items():
         typer.echo(f"{label:<9} sha256 {digest}")
+    typer.echo(f"report    {found.report or 'none was registered'}")
     typer.echo(found.review.decision.sentence if found.review.decision else "no decision yet")
     _print_comparison(found.evaluation)
     _print_gate(found.gate)

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from ml.cohorts.runs import TrainingRun
 from ml.common.errors import ConfigError
-from ml.common.files import read_json
+from ml.common.files import read_json, sha256_file
 from ml.evaluation.results import MEDBERT, METRICS, Evaluation, MetricSet
+from ml.evaluation.words import headline
 from ml.registry import tracking
 from ml.registry.gates import gate
 from ml.registry.store import FINETUNED, model_digest
@@ -48,7 +49,10 @@ def register(run: TrainingRun) -> RegisteredModel:
         run_id = _find_or_create_run(client, run, tags)
         if client.get_run(run_id).data.tags.get(_DONE) != "true":
             _log(client, run_id, run, evaluation)
-        version = _find_or_create_version(client, run_id, tags)
+        report = client.get_run(run_id).data.tags.get(tracking.REPORT)  # of the page that was logged
+        tags |= {tracking.REPORT: report} if report else {}
+        about = _description(run, evaluation, verdict, with_report=report is not None)
+        version = _find_or_create_version(client, run_id, tags, about)
         _set_challenger(client, version)
         return tracking.version_info(client, version)
 
@@ -86,6 +90,9 @@ def _log(client: MlflowClient, run_id: str, run: TrainingRun, evaluation: Evalua
     client.log_batch(run_id, metrics=metrics, params=params)
     client.log_artifact(run_id, str(run.evaluation))
     client.log_artifact(run_id, str(run.path / "gate.json"))
+    if run.report.is_file():
+        client.set_tag(run_id, tracking.REPORT, sha256_file(run.report))
+        client.log_artifact(run_id, str(run.report))
     _log_dataset(client, run_id, run)
     _log_model(client, run_id, run)
     client.set_tag(run_id, _DONE, "true")
@@ -190,7 +197,15 @@ def _log_model(client: MlflowClient, run_id: str, run: TrainingRun) -> None:
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
 
 
-def _find_or_create_version(client: MlflowClient, run_id: str, tags: dict[str, str]) -> int:
+def _description(run: TrainingRun, evaluation: Evaluation, verdict: GateResult, *, with_report: bool) -> str:
+    """What a person who finds the version in MLflow should know first."""
+    words = [f"Trained on the snapshot of {run.as_of}. {headline(evaluation)} Gate: {verdict.reason}."]
+    if with_report:
+        words.append(f"Report: artifact {run.report.name} of the source run, or `vigil review report VERSION`.")
+    return "\n\n".join(words)
+
+
+def _find_or_create_version(client: MlflowClient, run_id: str, tags: dict[str, str], description: str) -> int:
     from mlflow.exceptions import MlflowException
 
     name = get_settings().model_name
@@ -204,7 +219,12 @@ def _find_or_create_version(client: MlflowClient, run_id: str, tags: dict[str, s
         return min(int(version.version) for version in found)
     model_id = _logged_model(client, run_id)
     created = client.create_model_version(
-        name, source=f"models:/{model_id}", run_id=run_id, tags=tags, model_id=model_id
+        name,
+        source=f"models:/{model_id}",
+        run_id=run_id,
+        tags=tags,
+        description=description,
+        model_id=model_id,
     )
     return int(created.version)
 

@@ -7,6 +7,7 @@ counts.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from ml.common.db import Connection, connect
@@ -14,7 +15,7 @@ from ml.common.errors import RefusedError
 from ml.evaluation.results import Evaluation
 from ml.registry.decisions import find_decision, record
 from ml.registry.gates import judge
-from ml.registry.store import EVALUATION, fetch_files
+from ml.registry.store import EVALUATION, fetch_files, fetch_report
 from ml.registry.tracking import CHALLENGER, CHAMPION, all_versions, connected, version_info
 from ml.registry.types import Decision, GateResult, RegisteredModel
 from ml.settings import Role, get_settings
@@ -35,11 +36,12 @@ class Review:
 
 @dataclass(frozen=True)
 class Dossier:
-    """Everything a person needs to decide."""
+    """Everything a person needs to decide; ``report`` is the page to read, None where there was none."""
 
     review: Review
     evaluation: Evaluation
     gate: GateResult
+    report: Path | None = None
 
 
 def _state(model: RegisteredModel, decision: Decision | None) -> State:
@@ -83,10 +85,22 @@ def dossier(version: int) -> Dossier:
     with connected() as client:
         model = version_info(client, version)
         path = fetch_files(client, model)
+        page = fetch_report(model) if model.report else None
     evaluation = Evaluation.load(path / EVALUATION)
     with connect(Role.READ, readonly=True) as connection:
         review = _review(connection, model)
-    return Dossier(review, evaluation, judge(evaluation, get_settings()))
+    return Dossier(review, evaluation, judge(evaluation, get_settings()), page)
+
+
+def report(version: int) -> Path:
+    """The page that was registered with a version, on this machine.
+
+    Raises:
+        NotFoundError: there is no such version, or it has no report.
+        RefusedError: the page in MLflow is not the one that was registered.
+    """
+    with connected() as client:
+        return fetch_report(version_info(client, version))
 
 
 def verified(version: int) -> RegisteredModel:

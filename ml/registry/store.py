@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from ml.common.errors import ConfigError, NotFoundError, RefusedError
-from ml.common.files import new_directory, sha256_file, sha256_json
+from ml.common.files import new_directory, sha256_bytes, sha256_file, sha256_json, write_bytes
 from ml.registry.types import Digests, RegisteredModel
 from ml.settings import get_settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-FINETUNED, EVALUATION = "finetuned", "evaluation.json"
+FINETUNED, EVALUATION, REPORT = "finetuned", "evaluation.json", "report.html"
 
 
 def model_digest(folder: Path) -> str:
@@ -67,6 +68,46 @@ def _download(client: MlflowClient, model: RegisteredModel, target: Path) -> Non
         raise RefusedError(
             f"version {model.version}: files are missing in MLflow", "register a new version or 'vigil review rollback'"
         ) from None
+
+
+def fetch_report(model: RegisteredModel) -> Path:
+    """``data/reports/models/<version>.html``, digest verified. MLflow must be connected.
+
+    Raises:
+        NotFoundError: the version was registered without a report.
+        RefusedError: what MLflow holds is not what was registered.
+        TrackingError: MLflow does not answer.
+    """
+    if model.report is None:
+        raise NotFoundError(
+            f"version {model.version} was registered without a report", "see 'vigil review show' for its numbers"
+        )
+    path = get_settings().data_dir / "reports" / "models" / f"{model.version}.html"
+    if path.is_file() and sha256_file(path) == model.report:
+        return path
+    with TemporaryDirectory() as folder:
+        found = _download_report(model, Path(folder))
+        if found is None or sha256_bytes(found) != model.report:
+            raise RefusedError(
+                f"version {model.version}: the report in MLflow is not what was registered", "find out who changed it"
+            )
+    write_bytes(path, found)
+    return path
+
+
+def _download_report(model: RegisteredModel, folder: Path) -> bytes | None:
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        mlflow.artifacts.download_artifacts(run_id=model.run_id, artifact_path=REPORT, dst_path=str(folder))
+    except OSError:
+        return None
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+    return (folder / REPORT).read_bytes()
 
 
 def mismatch(path: Path, model: RegisteredModel) -> str | None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CHAMPION, CHALLENGER = "champion", "challenger"
 EXPERIMENT = "vigil-retraining"
 # Tags, on the MLflow run and on the model version alike.
-RUN, MODEL, SNAPSHOT, METRICS, VOCABULARY, GATE, REQUESTER, PRESET = (
+RUN, MODEL, SNAPSHOT, METRICS, VOCABULARY, GATE, REQUESTER, PRESET, REPORT = (
     "vigil.run",
     "vigil.model_digest",
     "vigil.snapshot_digest",
@@ -33,6 +33,7 @@ RUN, MODEL, SNAPSHOT, METRICS, VOCABULARY, GATE, REQUESTER, PRESET = (
     "vigil.gate",
     "vigil.requested_by",
     "vigil.preset",
+    "vigil.report_digest",
 )
 
 
@@ -183,6 +184,7 @@ def from_mlflow(found: ModelVersion, aliases: tuple[str, ...]) -> RegisteredMode
         requested_by=tags[REQUESTER],
         aliases=aliases,
         source=found.source,
+        report=tags.get(REPORT),
     )
 
 

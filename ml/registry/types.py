@@ -84,6 +84,7 @@ class RegisteredModel:
         gate: verdict at registration.
         aliases: of this version.
         source: where MLflow keeps the model's files.
+        report: SHA-256 of the report that was registered with it; None where there was none.
     """
 
     version: int
@@ -95,6 +96,7 @@ class RegisteredModel:
     requested_by: str
     aliases: tuple[str, ...] = ()
     source: str = ""
+    report: str | None = None
 
     def summary(self) -> dict[str, Any]:
         """Small JSON for a task's log and XCom."""

@@ -31,6 +31,7 @@ RETRAINING = {
     "consult_champion",
     "evaluate",
     "gate",
+    "model_report",
     "register",
     "await_decision",
     "promote",

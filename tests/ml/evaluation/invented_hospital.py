@@ -9,12 +9,12 @@ import numpy as np
 import polars as pl
 
 from ml.cohorts.runs import TrainingRun
-from ml.common.files import sha256_file, write_json
 from ml.evaluation.rows import write_predictions
 from ml.extraction import commit_snapshot
-from ml.extraction.log import VERDICT, Partition, pending_path, write_pending
+from ml.extraction.log import Partition, write_pending
 from ml.extraction.schema import EVENT_SCHEMA
 from ml.extraction.writer import ShardWriter
+from ml.quality.verdict import Verdict, write_verdict
 from ml.settings import get_settings
 
 AS_OF = date(2019, 12, 31)
@@ -83,8 +83,7 @@ def commit(events: pl.DataFrame) -> None:
     rows, vocabularies = dict(writer.rows), dict(writer.vocabularies)
     partition = replace(partition, rows=rows, vocabularies=vocabularies, files=writer.files)
     write_pending(partition)
-    verdict = {"passed": True, "manifest_sha256": sha256_file(pending_path(AS_OF)), "quarantine_sha256": None}
-    write_json(partition.path / VERDICT, verdict)
+    write_verdict(partition, Verdict(AS_OF, passed=True, empty=False, rows=full.height, quarantined=0))
     commit_snapshot(AS_OF)
 
 

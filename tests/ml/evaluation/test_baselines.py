@@ -27,7 +27,7 @@ def case(of_age: float, of_code: float, level: float, seed: int = 1) -> tuple[De
     y = rng.random(ROWS) < 1 / (1 + np.exp(-risk))
     index = pl.DataFrame({"row": np.arange(ROWS, dtype=np.int32)})
     codes = tuple(f"ICD10CM//A{k:02}" for k in range(CODES))
-    features = Features(index, age, sex, np.full(ROWS, "A"), codes, (ever, ever, recent))
+    features = Features(index, age, sex, np.full(ROWS, "A"), codes, (ever, ever, recent), age)
     train, tuning, answered = np.array_split(np.arange(ROWS), 3)
     rows = TaskRows(train, y[train], tuning, y[tuning], pl.DataFrame(), answered)
     return design_of(features, train), rows, y[answered]

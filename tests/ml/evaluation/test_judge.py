@@ -16,6 +16,7 @@ from ml.cohorts.labels import make_labels
 from ml.cohorts.runs import TrainingRun, open_run
 from ml.cohorts.splits import split_all
 from ml.common.errors import ConfigError, NotFoundError, RefusedError
+from ml.common.files import sha256_json, write_json
 from ml.evaluation import evaluate
 from ml.evaluation.judge import compare
 from ml.evaluation.results import Evaluation
@@ -253,8 +254,9 @@ def write_times(run: TrainingRun, leaving: bool) -> None:
     event = pl.col("boolean_value")
     early = event | (pl.col("subject_id") % 4 == 0) if leaving else event
     times = labels.with_columns(event=event, observed_days=pl.when(early).then(days).otherwise(pl.lit(365.0)))
+    censored = pl.when(early & ~event).then(pl.lit("death"))
+    times = times.with_columns(complete=pl.lit(True), censored=censored)
     path = run.labels("heart_failure").parent / "times" / "heart_failure.parquet"
-    path.parent.mkdir(exist_ok=True)
     times.write_parquet(path)
 
 
@@ -348,3 +350,15 @@ def test_features_know_only_what_was_recorded_by_the_index_day(place: Settings) 
     assert "ICD10CM//M10*" in features.codes
     assert np.isfinite(features.age).all()
     assert set(features.sex.tolist()) == {"F", "M"}
+
+
+def test_an_evaluation_from_before_there_was_a_precision_recall_curve_keeps_its_digest(run: TrainingRun) -> None:
+    evaluate(run)
+    written = json.loads(run.evaluation.read_text())
+    for task in written["tasks"].values():
+        for models in (task["all_days"], task["temporal"]):
+            for result in models.values():
+                result.pop("precision_recall", None)
+    digest = sha256_json({key: value for key, value in written.items() if key != "digest"})
+    write_json(run.evaluation, {**written, "digest": digest})
+    assert Evaluation.load(run.evaluation).digest == digest

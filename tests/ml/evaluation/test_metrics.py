@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
+from sklearn.metrics import precision_recall_curve as reference_curve
 
 from ml.evaluation.bootstrap import Counts
-from ml.evaluation.curves import calibration_curve, roc_curve
+from ml.evaluation.curves import calibration_curve, precision_recall_curve, roc_curve
 from ml.evaluation.metrics import (
     Scored,
     all_metrics,
@@ -244,3 +245,22 @@ def test_calibration_groups_show_a_model_that_is_twice_too_sure() -> None:
     assert np.abs(curve[:, 0] - curve[:, 1]).max() < 0.05
     wrong = np.array(calibration_curve(rows.y, rows.p / 2))
     assert np.abs(wrong[:, 0] - wrong[:, 1]).max() > 0.2
+
+
+def test_the_precision_recall_curve_lies_on_scikit_learns_and_begins_where_eleven_are_alerted() -> None:
+    rng = np.random.default_rng(3)
+    y = rng.random(5000) < 0.05
+    p = np.round(np.clip(rng.normal(0.1 + 0.15 * y, 0.1), 0, 1), 2)  # many ties
+    curve = precision_recall_curve(y, p)
+    precision, recall, _ = reference_curve(y, p)
+    reference = {(round(float(r), 4), round(float(q), 4)) for r, q in zip(recall, precision, strict=True)}
+    assert set(curve) <= reference
+    assert curve[-1][0] == 1
+    assert 20 < len(curve) <= 60
+    events_of_first = curve[0][0] * y.sum()
+    assert events_of_first / curve[0][1] >= 11 - 0.01
+
+
+def test_no_precision_recall_curve_from_fewer_than_eleven_events() -> None:
+    y = np.arange(200) < 10
+    assert precision_recall_curve(y, np.linspace(1, 0, 200)) == ()

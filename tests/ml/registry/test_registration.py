@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from ml.common.errors import ConfigError, NotFoundError
-from ml.common.files import read_json
-from ml.registry import gate, judged, register
+from ml.cli import app
+from ml.common.errors import ConfigError, NotFoundError, RefusedError
+from ml.common.files import read_json, sha256_file
+from ml.registry import gate, judged, register, review
 from ml.registry.store import model_digest
 from ml.registry.tracking import EXPERIMENT, TrackingError, all_versions, connected
 from ml.settings import Settings, get_settings
@@ -124,3 +126,46 @@ def test_an_absent_server_is_one_line_and_soon(tracked: Settings, monkeypatch: p
     assert "cannot reach MLflow at http://127.0.0.1:9" in str(caught.value)
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_report_is_stored_with_the_version_and_comes_back_as_it_was(tracked: Settings) -> None:
+    run = make_run(seed=204)
+    run.report.write_text("<p>all that was found</p>")
+    model = register(run)
+    assert model.report == sha256_file(run.report)
+    path = review.report(model.version)
+    assert path.read_text() == "<p>all that was found</p>"
+    assert str(path) in CliRunner().invoke(app, ["review", "report", "1"]).output
+    shown = CliRunner().invoke(app, ["review", "show", "1"]).output
+    assert str(path) in shown.replace("\n", "")
+    with connected() as client:
+        described = client.get_model_version(tracked.model_name, "1").description
+    assert "vigil review report" in described
+    assert "Gate: passed on 1 outcome(s): heart_failure" in described
+
+
+def test_a_report_made_after_its_run_was_logged_is_not_promised(tracked: Settings) -> None:
+    run = make_run(seed=207)
+    register(run)
+    run.report.write_text("<p>too late</p>")
+    assert register(run).report is None
+
+
+def test_a_report_that_was_changed_in_mlflow_is_refused(tracked: Settings, mlflow_artifacts: Path) -> None:
+    run = make_run(seed=205)
+    run.report.write_text("<p>honest</p>")
+    version = register(run).version
+    (stored,) = [f for f in mlflow_artifacts.rglob("report.html") if f.read_text() == "<p>honest</p>"]
+    stored.write_text("<p>embellished</p>")
+    with pytest.raises(RefusedError, match="the report in MLflow is not what was registered"):
+        review.report(version)
+    stored.unlink()
+    with pytest.raises(RefusedError, match="not what was registered"):
+        review.report(version)
+
+
+def test_a_version_without_a_report_says_so(tracked: Settings) -> None:
+    version = register(make_run(seed=206)).version
+    with pytest.raises(NotFoundError, match="without a report"):
+        review.report(version)
+    assert "none was registered" in CliRunner().invoke(app, ["review", "show", "1"]).output

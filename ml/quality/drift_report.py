@@ -1,15 +1,18 @@
-"""The report's part on drift: volumes and codes of the night beside its trailing weeks."""
+"""A report's part on drift: volumes and codes of the night beside its trailing weeks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from ml.publication.report_figures import polyline, svg, tag
+from ml.common.html import markup
+from ml.common.svg import polyline, svg, tag
 from ml.quality.verdict import CodeCount, Drift, KindDrift, Volume
 from ml.quality.volume import departure
 
+TEMPLATES = Path(__file__).parent / "templates"
 WIDTH, HEIGHT, MARGIN = 220, 44, 6
 
 
@@ -54,14 +57,12 @@ def kinds_of(drift: Drift | None, least: int) -> list[DriftRow]:
 
 
 def _row(volume: Volume, codes: KindDrift | None, least: int) -> DriftRow:
-    from markupsafe import Markup
-
     row = DriftRow(
         kind=volume.kind,
         rows=_shown(volume.rows, least),
         expected=_range(volume, least),
         unusual=volume.absent or departure(volume) > 1,
-        picture=Markup(sparkline(volume, least)),
+        picture=markup(sparkline(volume, least)),
     )
     if codes is None:
         return row

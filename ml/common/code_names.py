@@ -1,8 +1,10 @@
-"""Chapters and names of ICD categories, for people who read the report."""
+"""Chapters and names of codes, for people who read a report."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
+
+from ml.common.drug_and_lab_names import ATC, LOINC
 
 # First category of each ICD-10-CM chapter (CDC/NCHS tabular list) and its short name; ICD-9-CM's below.
 _ICD10 = (
@@ -110,3 +112,41 @@ def names(codes: set[str]) -> dict[str, str]:
 
     wanted = {code: short_code(code) for code in codes if code.startswith("ICD10CM//")}
     return {code: icd.get_description(short) for code, short in wanted.items() if icd.is_valid_item(short)}
+
+
+_BINS = {"1": "lowest fifth", "2": "second fifth", "3": "middle fifth", "4": "fourth fifth", "5": "highest fifth"}
+_STATIC = {"GENDER": {"F": "Female", "M": "Male"}}
+_PREFIXES = {"VISIT": "Visit, ", "VISIT_END": "End of a stay, ", "SITE": "Site ", "RACE": "Race ", "GENDER": "Sex "}
+
+
+def token_name(token: str, known: dict[str, str]) -> str:
+    """What a token of a vocabulary stands for, in words: its value's bin after the code's name.
+
+    Args:
+        known: what ``names`` says of the codes.
+    """
+    code, _, number = token.rpartition("//Q")
+    if number not in _BINS or not code:
+        return _code_name(token, known)
+    return f"{_code_name(code, known)}, {_BINS[number]}"
+
+
+def bare_code(token: str) -> str:
+    """A token's code without the bin of its value."""
+    code, _, number = token.rpartition("//Q")
+    return code if number in _BINS and code else token
+
+
+def _code_name(code: str, known: dict[str, str]) -> str:
+    system, _, rest = code.partition("//")
+    if code in known:
+        return known[code]
+    if rest in _STATIC.get(system, {}):
+        return _STATIC[system][rest]
+    if system == "ATC":
+        return ATC.get(rest[:3], "")
+    if system == "LOINC":
+        return LOINC.get(rest, "")
+    if system in _PREFIXES:
+        return f"{_PREFIXES[system]}{rest.replace('_', ' ')}"
+    return chapter(code) if system in _CHAPTERS else ""
