@@ -1,7 +1,7 @@
 """
 ### nightly
 Extracts what the hospital recorded, validates it, commits the snapshot of the day, scores every patient with the
-champion, computes the disease interconnections and publishes both.
+champion, computes the disease interconnections and publishes both; lays what happened since beside earlier scores.
 
 **Stands for** the date of its `data_interval_start` (`as_of`): only rows recorded by the end of that day are seen.
 
@@ -17,6 +17,9 @@ its own release, never moves the current views back, and never retrains. See doc
 `extract`: is the source up, and does it have the columns? `validate`: rows at fault lie in `restricted.quarantine`;
 nothing was committed, so correct the source and clear the task. `publish_*`: the audit refused the rows; the previous
 release stays current.
+
+`watch_outcomes` reads the newest snapshot whatever the run's day, so it may run again at any time. An alert does not
+make it red: it is a warning in its log and in the report, and the exit code of `vigil show surveillance`.
 
 Without a champion, scoring is skipped with that reason; the snapshot and the interconnections are still published.
 """
@@ -89,6 +92,16 @@ def nightly() -> None:
 
         return vigil.facts(publish_risk_scores(vigil.as_of(), vigil.run_id(), vigil.claim()))
 
+    @task(trigger_rule=TriggerRule.NONE_FAILED)
+    def watch_outcomes() -> dict[str, Any]:
+        from ml.publication import watch_outcomes
+
+        vigil.claimed_day()
+        found = watch_outcomes()
+        if not found.over:
+            raise AirflowSkipException("no published score's horizon has passed yet")
+        return found.summary()
+
     @task
     def interconnect(method: str) -> str:
         from ml.extraction import load_snapshot
@@ -116,7 +129,9 @@ def nightly() -> None:
     committed >> model
     score.partial(model=model).expand(shard=list(range(get_settings().shards))) >> scores
     committed >> interconnect.expand(method=list(METHOD_NAMES)) >> matrices
-    [scores, matrices] >> report()
+    written = report()
+    scores >> watch_outcomes() >> written
+    [scores, matrices] >> written
 
 
 nightly()

@@ -92,6 +92,13 @@ class Settings(BaseSettings):
     gate_events: int = Field(50, ge=1, description="held-out events per outcome that a model must be judged on")
     gate_baselines: bool = Field(False, description="refuse a model that is not above the baselines, not only say so")
 
+    surveillance_ratio: float = Field(
+        1.2, gt=1, description="an interval of observed over expected events beyond it or its inverse raises an alert"
+    )
+    surveillance_auroc: float = Field(
+        0.02, ge=0, description="an AUROC whose upper bound is so far below the one at approval raises an alert"
+    )
+
     mlflow_tracking_uri: str = Field("http://127.0.0.1:5000", description="the MLflow server")
     model_name: str = Field("vigil-risk", description="name of the registered model")
     airflow_url: str = Field("http://127.0.0.1:8080", description="the Airflow server")

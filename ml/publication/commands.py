@@ -6,9 +6,12 @@ import getpass
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from ml.publication.surveillance_rows import Watched
 
 show = typer.Typer(no_args_is_help=True, help="Read what is published.")
 publish = typer.Typer(no_args_is_help=True, help="Move what is current.")
@@ -136,6 +139,57 @@ def releases(as_json: AsJson = False) -> None:
         for one in found
     ]
     _print_table("Releases", columns, rows)
+
+
+@show.command("surveillance")
+def surveillance(as_json: AsJson = False) -> None:
+    """What happened after published scores, by outcome, month and model version. Exits with 8 where an alert stands:
+    in the newest month of an outcome, events or ranking are outside their bounds."""
+    from ml.publication.surveillance_rows import OutcomeAlert, all_watched, standing
+
+    rows = all_watched()
+    alerts = standing(rows)
+    if as_json:
+        _echo_json({"rows": [row.as_json() for row in rows], "alerts": [row.sentence() for row in alerts]})
+    elif not rows:
+        typer.echo("No published score has been followed up yet: none's horizon has passed, or no night has looked.")
+    else:
+        _print_surveillance(rows)
+    if alerts:
+        raise OutcomeAlert("; ".join(row.sentence() for row in alerts), "see docs/runbooks/surveillance.md")
+
+
+def _print_surveillance(rows: Sequence[Watched]) -> None:
+    columns = {"outcome": "left", "month": "left", "version": "right", "patients": "right", "events": "right"}
+    columns |= {"observed / expected": "right", "AUROC": "right", "at approval": "right", "": "left"}
+    shown = [
+        (
+            row.outcome,
+            f"{row.month:%Y-%m}",
+            str(row.model_version),
+            "not told" if row.n is None else f"{row.n:,}",
+            "not told" if row.events is None else f"{row.events:,}",
+            str(row.metrics.observed_expected or ""),
+            str(row.metrics.auroc or ""),
+            f"{row.approved_auroc:.3f}" if row.approved_auroc is not None else "",
+            f"alert: {', '.join(row.alerts)}" if row.alerts else row.reason or "",
+        )
+        for row in rows
+    ]
+    _print_table("What happened after published scores", columns, shown, "The month's first published day is judged.")
+
+
+@publish.command("surveillance")
+def publish_surveillance(
+    again: Annotated[bool, typer.Option("--again", help="every month, after a change of the bounds")] = False,
+) -> None:
+    """Lay what happened beside the scores whose horizon has passed; the nightly DAG does so, too."""
+    from ml.publication.surveillance import watch_outcomes
+
+    found = watch_outcomes(again=again)
+    typer.echo(f"{found.judged} judged now, {found.rows} months, versions and outcomes in all")
+    for sentence in found.alerts:
+        typer.secho(f"alert: {sentence}", fg=typer.colors.YELLOW)
 
 
 @publish.command("rollback")

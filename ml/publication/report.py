@@ -11,9 +11,11 @@ from ml.common.files import write_bytes
 from ml.common.html import environment, markup
 from ml.evaluation import figures, panels
 from ml.evaluation.words import auroc_groups, comparisons_of, estimate, headline, outcome_name
+from ml.publication import report_surveillance
 from ml.publication import report_words as words
 from ml.publication.report_inputs import Model, Night, gather
 from ml.publication.report_network import network
+from ml.publication.surveillance_rows import standing
 from ml.quality.drift_report import TEMPLATES as DRIFT_TEMPLATES
 from ml.quality.drift_report import absent_drift, kinds_of, unjudged
 
@@ -63,6 +65,10 @@ def _parts(night: Night) -> dict[str, Any]:
         "extracted": _extracted(night),
         "drift_kinds": kinds_of(night.verdict.drift, night.settings.min_cell) if night.verdict else [],
         "small": night.settings.min_cell,
+        "standing": standing(night.published.watched),
+        "watched_pictures": _watched_pictures(night),
+        "bound": night.settings.surveillance_ratio,
+        "margin": night.settings.surveillance_auroc,
     }
 
 
@@ -77,6 +83,11 @@ def _model_pictures(model: Model | None) -> dict[str, Any]:
         "roc": [markup(picture) for picture in roc if picture],
         "calibration": [markup(picture) for picture in calibration if picture],
     }
+
+
+def _watched_pictures(night: Night) -> dict[str, Any]:
+    found = report_surveillance.pictures(night.published.watched, night.settings.surveillance_ratio)
+    return {outcome: markup(picture) for outcome, picture in found.items()}
 
 
 def _extracted(night: Night) -> list[tuple[str, int, float]]:

@@ -15,6 +15,7 @@ from ml.evaluation.results import Evaluation
 from ml.extraction import Snapshot, load_snapshot
 from ml.extraction.log import Partition, committed_partition, pending_partition
 from ml.publication.report_network import Edge
+from ml.publication.surveillance_rows import Watched, read_watched
 from ml.quality.verdict import Verdict, read_verdict
 from ml.settings import Role, Settings, get_settings
 
@@ -116,6 +117,7 @@ class Published:
     methods: tuple[Method, ...] = ()
     champion: Decision | None = None
     decisions: tuple[Decision, ...] = ()
+    watched: tuple[Watched, ...] = ()
     problem: str | None = None
 
 
@@ -221,6 +223,7 @@ def _read_published(connection: Connection, as_of: date, settings: Settings) -> 
         methods=tuple(methods),
         champion=Decision(*champions[0]) if champions else None,
         decisions=tuple(Decision(*row) for row in fetch(connection, DECISIONS, model)),
+        watched=tuple(read_watched(connection)),
     )
 
 

@@ -92,6 +92,17 @@ def dossier(version: int) -> Dossier:
     return Dossier(review, evaluation, judge(evaluation, get_settings()), page)
 
 
+def approved_evaluation(version: int) -> Evaluation:
+    """The evaluation that a version was registered with, digest verified.
+
+    Raises:
+        NotFoundError: there is no such version.
+        RefusedError: the files in MLflow are not those that were registered.
+    """
+    with connected() as client:
+        return Evaluation.load(fetch_files(client, version_info(client, version)) / EVALUATION)
+
+
 def report(version: int) -> Path:
     """The page that was registered with a version, on this machine.
 

@@ -17,6 +17,7 @@ NIGHTLY = {
     "find_champion",
     "score",
     "publish_risk_scores",
+    "watch_outcomes",
     "interconnect",
     "publish_interconnections",
     "report",

@@ -64,12 +64,13 @@ def evaluation(
     run: str = "a run",
     snapshot_digest: str = "5" * 64,
     warnings: tuple[LeakWarning, ...] = (),
+    as_of: date = date(2020, 1, 10),
 ) -> Evaluation:
     found = tasks or (task_result(),)
     return Evaluation(
         run=run,
-        as_of=date(2020, 1, 10),
-        test_day=date(2019, 1, 10),
+        as_of=as_of,
+        test_day=as_of.replace(year=as_of.year - 1),
         snapshot_digest=snapshot_digest,
         tasks={task.task: task for task in found},
         warnings=warnings,
@@ -89,7 +90,7 @@ def make_run(*tasks: TaskResult, seed: int = 1, as_of: date = date(2020, 1, 10))
     save_file({"encoder.weight": weights}, run.finetuned / "model.safetensors")
     write_json(run.finetuned / "config.json", {"hidden": 8, "layers": 1, "vocabulary_digest": "7" * 64})
     write_json(run.finetuned / "vocabulary.json", {"tokens": ["[PAD]", "[UNK]", "ICD10CM//E11"]})
-    evaluation(*tasks, run=run.name, snapshot_digest=snapshot.digest).save(run.evaluation)
+    evaluation(*tasks, run=run.name, snapshot_digest=snapshot.digest, as_of=as_of).save(run.evaluation)
     return run
 
 
