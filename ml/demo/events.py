@@ -7,15 +7,14 @@ its own (`ml.settings.other_settings`).
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
+from ml.common.paths import remove
 from ml.common.progress import Progress
 from ml.demo.concepts import FIRST_CONCEPT, load_codes
 from ml.demo.generate import Chunk, Order, generate
@@ -55,7 +54,7 @@ def commit_hospital(order: Order, as_of: date, truth: Path) -> Snapshot:
     """
     if committed_partitions():
         return load_snapshot(as_of)
-    shutil.rmtree(day_path(as_of), ignore_errors=True)
+    remove(day_path(as_of))
     people, onsets = [], []
     partition = Partition(as_of, None, as_of, {"name": "omop", "order": order.identity}, "kept", 1, ATTEMPT)
     from ml.extraction.writer import ShardWriter
@@ -122,7 +121,7 @@ def _key(table: str, column: str, suffix: str = "") -> pl.Expr:
 def _persons(tables: Tables) -> list[pl.DataFrame]:
     person = tables["person"]
     sex = pl.lit("GENDER//") + pl.col("gender_concept_id").replace_strict(SEXES, return_dtype=pl.String)
-    sites = {number: name for number, name in enumerate(SITES, start=1)}
+    sites = dict(enumerate(SITES, start=1))
     site = pl.lit("SITE//") + pl.col("care_site_id").replace_strict(sites, return_dtype=pl.String)
     static = pl.lit(None, dtype=pl.Datetime("us"))
     return [
@@ -139,11 +138,9 @@ def _visits(tables: Tables) -> list[pl.DataFrame]:
     begin, end = pl.col("visit_start_datetime"), pl.col("visit_end_datetime")
     gone = (pl.col("visit_end_date") <= pl.col("visit_start_date")) | (end > pl.col("recorded_at"))
     ends = visits.filter(~gone | (pl.col("visit_concept_id") == 9201)).with_columns(removed=pl.col("removed") | gone)
-    days = ((end - begin).dt.total_microseconds() / 1e6).cast(pl.Float32) / np.float32(86_400)
+    days = ((end - begin).dt.total_microseconds() / 1e6).cast(pl.Float32) / 86_400.0
     return [
-        _events(
-            visits, pl.lit("VISIT//") + kind, begin, _key("visit_occurrence", "visit_occurrence_id"), visit=True
-        ),
+        _events(visits, pl.lit("VISIT//") + kind, begin, _key("visit_occurrence", "visit_occurrence_id"), visit=True),
         _events(
             ends, pl.lit(VISIT_END) + kind, end, _key("visit_occurrence", "visit_occurrence_id", "/end"), days, True
         ),

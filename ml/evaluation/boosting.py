@@ -47,7 +47,11 @@ def boosted(
     Without both classes among the tuning rows nothing can stop the fit: a fifth of the rounds is taken.
     """
     settings = get_settings()
-    parameters = PARAMETERS | {"min_data_in_leaf": least, "seed": settings.seed % 2**31, "num_threads": settings.threads}
+    parameters = PARAMETERS | {
+        "min_data_in_leaf": least,
+        "seed": settings.seed % 2**31,
+        "num_threads": settings.threads,
+    }
     data = lgb.Dataset(train, train_y.astype(np.float32), free_raw_data=False)
     if tuning_y.all() or not tuning_y.any():
         model = lgb.train(parameters | {"num_leaves": LEAVES[0]}, data, ROUNDS // 5)

@@ -1,4 +1,4 @@
-"""Finished parts of an experiment on disk. A cell is one model on one draw or fold; it is whole, or it is done again."""
+"""Finished parts of an experiment on disk. A cell is one model on one draw or fold: whole, or done again."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ml.common.progress import Progress
 log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
+SAID_EVERY = 10.0  # seconds between two lines
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,12 @@ class Worker:
             work: does a cell.
         """
         planned = list(todo)
-        found = {name: outcome for _, name in planned if (outcome := self.cells.read(name)) is not None}
+        found = self.done(planned)
         for kind, name in planned:
             if name in found:
                 self._seconds.setdefault(kind, []).append(float(found[name].values.get("seconds", 0.0)))
         self.say(f"{len(planned)} cells, {len(found)} of them done{self._left(planned, found)}")
-        progress = Progress(self.stage, len(planned))
+        progress, told = Progress(self.stage, len(planned)), 0.0
         for kind, name in planned:
             if name in found:
                 continue
@@ -104,7 +105,14 @@ class Worker:
             self.cells.write(name, found[name])
             self._seconds.setdefault(kind, []).append(seconds)
             progress.report(len(found), f"{name}{self._left(planned, found)}")
+            if time.monotonic() - told > SAID_EVERY or len(found) == len(planned):
+                told = time.monotonic()
+                self.say(f"{len(found)} of {len(planned)}: {name}{self._left(planned, found)}")
         return found
+
+    def done(self, todo: Iterable[tuple[str, str]]) -> dict[str, Outcome]:
+        """The outcomes of the cells that are finished, by name."""
+        return {name: outcome for _, name in todo if (outcome := self.cells.read(name)) is not None}
 
     def _left(self, planned: list[tuple[str, str]], found: dict[str, Outcome]) -> str:
         """Time for what is left, from the cells of its kind; nothing where one kind was never timed."""

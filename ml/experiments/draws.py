@@ -79,3 +79,11 @@ def _one_each(rows: Rows, subjects: NDArray[np.int64]) -> Rows:
     """The first row of each subject, in the order given."""
     _, first = np.unique(subjects[rows], return_index=True)
     return rows[np.sort(first)]
+
+
+def thinned(labels: NDArray[np.float32], controls: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Rows with any outcome, and so many times as many of the others, in order."""
+    case = np.nansum(labels, axis=1) > 0
+    others = np.flatnonzero(~case)
+    drawn = rng.choice(others, min(controls * int(case.sum()), others.size), replace=False)
+    return np.sort(np.concatenate((np.flatnonzero(case), drawn)))

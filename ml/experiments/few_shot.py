@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ml.cohorts import load_tasks, prediction_time
-from ml.cohorts.tasks import Task
+from ml.cohorts import load_tasks
 from ml.common.errors import VigilError
 from ml.common.files import sha256_json
 from ml.demo.generate import Order as Hospitals
@@ -22,7 +20,7 @@ from ml.evaluation.boosting import LEAST_IN_LEAF
 from ml.evaluation.features import Features, make_features
 from ml.evaluation.results import LIGHTGBM, LOGISTIC_REGRESSION
 from ml.experiments.cells import Cells, Outcome, Worker
-from ml.experiments.draws import Draw, Order
+from ml.experiments.draws import Draw, Order, thinned
 from ml.experiments.hospital import Hospital
 from ml.experiments.learning import Changes, Learner, part, preset_of
 from ml.models import Preset
@@ -93,13 +91,14 @@ class Plan:
         return sha256_json({**asdict(self), "presets": presets, "identity": self.hospital.identity})
 
     def cells(self) -> Iterator[Cell]:
-        """Every cell, the smallest draws of all models first."""
+        """Every cell, repeat by repeat, so that what is done at any time has all sizes and models."""
+        names = [v.name for v in self.variants if v.start != "zero-shot"] + list(BASELINES)
         for task in self.tasks:
             yield from (Cell(task, v.name, 0, 0) for v in self.variants if v.start == "zero-shot")
-            for size in (*self.sizes, None):
-                names = [v.name for v in self.variants if v.start != "zero-shot"] + list(BASELINES)
-                for repeat in range(self.repeats_of_all if size is None else self.repeats):
-                    yield from (Cell(task, name, size, repeat) for name in names)
+            for repeat in range(max(self.repeats, self.repeats_of_all)):
+                for size in (*self.sizes, None):
+                    if repeat < (self.repeats_of_all if size is None else self.repeats):
+                        yield from (Cell(task, name, size, repeat) for name in names)
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,8 @@ class Cell:
 
     @property
     def name(self) -> str:
-        return f"{self.task}-{self.model}-n{ALL if self.size is None else self.size}-r{self.repeat}"
+        model = "-".join(self.model.replace(",", "").split())
+        return f"{self.task}-{model}-n{ALL if self.size is None else self.size}-r{self.repeat}"
 
     @property
     def kind(self) -> str:
@@ -140,13 +140,16 @@ class Bench:
         self.plan, self.place = plan, place
         self.learner = Learner(place.run, place.vocabulary, folder / "pretrained", plan.seed)
         self.variants = {variant.name: variant for variant in plan.variants}
+        self.presets = {variant.name: plan.resolved(variant) for variant in plan.variants}
+        self.outcomes = {task.name: (task,) for task in load_tasks(plan.tasks)}
         self.by_name = {cell.name: cell for cell in plan.cells()}
         self.grounds: dict[str, Ground] = {}
 
-    def run(self, folder: Path, say: Callable[[str], None]) -> dict[str, Outcome]:
-        """Every cell's outcome, by name; those without a draw are left out."""
+    def run(self, folder: Path, say: Callable[[str], None], train: bool = True) -> dict[str, Outcome]:
+        """Every cell's outcome, by name; those without a draw have a reason. Not to train gives what is finished."""
         worker = Worker(Cells(folder / "cells"), self.plan.experiment, say)
-        return worker.run([(cell.kind, cell.name) for cell in self.by_name.values()], self._work)
+        todo = [(cell.kind, cell.name) for cell in self.by_name.values()]
+        return worker.run(todo, self._work) if train else worker.done(todo)
 
     def ground(self, task: str) -> Ground:
         """The rows of a task, made once."""
@@ -165,22 +168,18 @@ class Bench:
         scores = self._baseline(cell, ground, draw) if cell.model in BASELINES else self._model(cell, ground, draw)
         return _judged(ground, scores, draw.size, int(ground.pool.labels[draw.rows, 0].sum()))
 
-    def _tasks(self, cell: Cell) -> tuple[Task, ...]:
-        return load_tasks((cell.task,))
-
     def _zero_shot(self, cell: Cell, ground: Ground) -> NDArray[np.float32]:
-        variant = self.variants[cell.model]
-        preset = self.plan.resolved(variant)
-        model = self.learner.start(preset, self._tasks(cell), self.plan.seed)
+        preset = self.presets[cell.model]
+        model = self.learner.start(preset, self.outcomes[cell.task], self.plan.seed)
         return zero_shot_of(model, ground.judged.source, "mask" if preset.model.head == "mask" else "sum")[:, 0]
 
     def _model(self, cell: Cell, ground: Ground, draw: Draw) -> NDArray[np.float32]:
-        variant = self.variants[cell.model]
-        preset, seed = self.plan.resolved(variant), self.plan.seed + 1 + cell.repeat
+        preset, seed = self.presets[cell.model], self.plan.seed + 1 + cell.repeat
+        pretrained = self.variants[cell.model].start == "pretrained"
         if cell.size is not None:  # cases are not rare among them: every row is seen in every epoch
             budget = preset.finetuning.model_copy(update={"negatives": 1.0})
             preset = preset.model_copy(update={"finetuning": budget})
-        model = self.learner.start(preset, self._tasks(cell), seed, variant.start == "pretrained")
+        model = self.learner.start(preset, self.outcomes[cell.task], seed, pretrained)
         tuning = part(ground.pool, draw.tuning) if len(draw.tuning) else None
         self.learner.finetune(model, preset, seed, part(ground.pool, draw.training), tuning)
         return logits_of(model, ground.judged.source)[:, 0]
@@ -214,25 +213,11 @@ def ground_of(place: Hospital, learner: Learner, task: str, plan: Plan) -> Groun
         VigilError: no held-out patient has the outcome.
     """
     run = place.run
-    pool = labelled_data(run, learner.vocabulary, (task,), ("train",), run.training_days)
+    pool = labelled_data(run, learner.vocabulary, (task,), ("train", "tuning"), run.training_days)
     judged = labelled_data(run, learner.vocabulary, (task,), ("held_out",), run.index_days)
-    judged = part(judged, judged_rows(judged, plan.controls, plan.seed))
+    judged = part(judged, thinned(judged.labels, plan.controls, np.random.default_rng([plan.seed, 7])))
     if not np.nansum(judged.labels):
         raise VigilError(f"no held-out patient has the outcome {task}", "choose a larger scale")
-    frames = [_keys(place, data) for data in (pool, judged)]
+    frames = [place.keys(data) for data in (pool, judged)]
     features = make_features(run, frames)
     return Ground(pool, judged, features, features.find(frames[0]), features.find(frames[1]))
-
-
-def judged_rows(data: Labelled, controls: int, seed: int) -> NDArray[np.int64]:
-    """All rows with the outcome and ``controls`` times as many of the others, in order."""
-    case = data.labels[:, 0] > 0.5
-    others = np.flatnonzero(~case)
-    rng = np.random.default_rng([seed, 7])
-    drawn = rng.choice(others, min(controls * int(case.sum()), others.size), replace=False)
-    return np.sort(np.concatenate((np.flatnonzero(case), drawn)))
-
-
-def _keys(place: Hospital, data: Labelled) -> pl.DataFrame:
-    times = np.array([prediction_time(day) for day in place.run.index_days], "datetime64[us]")
-    return pl.DataFrame({"subject_id": data.subjects, "prediction_time": times[data.index - 1]})

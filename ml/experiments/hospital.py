@@ -7,13 +7,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ml.cohorts import CORE_BEHRT, TrainingRun, make_labels, open_run, tasks_of
+import numpy as np
+import polars as pl
+
+from ml.cohorts import CORE_BEHRT, TrainingRun, make_labels, open_run, prediction_time, tasks_of
 from ml.common.files import sha256_json
 from ml.demo.events import commit_hospital
 from ml.demo.generate import Order
 from ml.demo.process import END
 from ml.sequences import Vocabulary, load_vocabulary, prepare
 from ml.settings import get_settings, other_settings
+from ml.training.data import Labelled
 
 MORE_TASKS = ("heart_failure", "pancreatic_cancer_45_plus", "type_2_diabetes")
 SHARDS = 2
@@ -32,6 +36,11 @@ class Hospital:
     order: Order
     run: TrainingRun
     truth: Path
+
+    def keys(self, data: Labelled) -> pl.DataFrame:
+        """``subject_id`` and ``prediction_time`` of rows."""
+        times = np.array([prediction_time(day) for day in self.run.index_days], "datetime64[us]")
+        return pl.DataFrame({"subject_id": data.subjects, "prediction_time": times[data.index - 1]})
 
     @property
     def vocabulary(self) -> Vocabulary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -93,7 +94,7 @@ class Learner:
             todo = replace(pretraining.course(model, self.run, ready, 1.0), folder=working)
             record = Engine(model, todo).run()
             save_model(folder, model, self.vocabulary, {**record.finish(), "inputs": ready.digest, **ready.inputs})
-            todo.checkpoints.remove()
+            shutil.rmtree(working)
         return folder
 
     def start(self, preset: Preset, tasks: tuple[Task, ...], seed: int, pretrained: bool = True) -> MedBert:
@@ -117,7 +118,8 @@ class Learner:
             tuning: rows that choose the best weights; None spends the whole budget and keeps the last.
         """
         ready = self.ready(preset, "finetune", seed, rows=sha256_json(training.subjects.tolist()))
-        with TemporaryDirectory(prefix="vigil-cell-") as working:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=self.folder, prefix=".finetune-") as working:
             todo = replace(finetuning.course(model, training, self.run, ready, 1.0), folder=Path(working))
             if tuning is None:
                 finetuning.prepare_heads(model, training)
