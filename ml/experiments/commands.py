@@ -41,6 +41,12 @@ def pretraining_gain(scale: ScaleOption = "small", page: PageOption = None, show
     _run("pretraining-gain", scale, page, show)
 
 
+@app.command("presets")
+def presets(scale: ScaleOption = "small", page: PageOption = None, show: ShowOption = False) -> None:
+    """The presets of models side by side after equal compute."""
+    _run("presets", scale, page, show)
+
+
 def _run(name: Name, scale: Literal["tiny", "small", "full"], page: Path | None, show: bool) -> None:
     from ml.experiments.run import run
 

@@ -1,4 +1,4 @@
-"""The three experiments at three scales: what is trained on which hospital, in full. One setting, the scale.
+"""The experiments at three scales: what is trained on which hospital, in full. One setting, the scale.
 
 ``tiny`` is for tests, in seconds. ``small`` is for two cores. ``full`` is for a GPU and was not run yet.
 """
@@ -11,6 +11,7 @@ from ml.demo.generate import Order
 from ml.experiments.few_shot import Plan, Variant
 from ml.experiments.ladder import LadderPlan
 from ml.experiments.learning import Changes
+from ml.experiments.side_by_side import SidePlan
 
 Scale = Literal["tiny", "small", "full"]
 SEED = 20_240_101
@@ -119,3 +120,13 @@ def core_behrt_ladder(scale: Scale) -> LadderPlan:
     if scale == "small":
         return LadderPlan(Order(20_000, "general", SEED), LADDER_SMALL, NIGHT)
     return LadderPlan(Order(500_000, "general", SEED), LADDER_FULL, NIGHT)
+
+
+def presets(scale: Scale) -> SidePlan:
+    """The presets of `ml.models` after equal compute."""
+    if scale == "tiny":
+        shape = {"hidden": 24, "layers": 1, "heads": 2, "feedforward": 32, "visits": 32}
+        return SidePlan(TINY_HOSPITAL, 20_000, 10_000, {"model": shape, "longest": 32}, trainings=1)
+    if scale == "small":
+        return SidePlan(Order(20_000, "general", SEED), 2_400_000, 900_000, {})
+    return SidePlan(Order(500_000, "general", SEED), 1_000_000_000, 200_000_000, {})

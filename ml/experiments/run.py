@@ -12,11 +12,12 @@ from ml.common.files import write_json
 from ml.experiments.few_shot import Bench, Plan
 from ml.experiments.hospital import hospital
 from ml.experiments.ladder import LadderBench, LadderPlan
-from ml.experiments.plans import Scale, core_behrt_ladder, next_visit_head, pretraining_gain
+from ml.experiments.plans import Scale, core_behrt_ladder, next_visit_head, presets, pretraining_gain
+from ml.experiments.side_by_side import SideBench, SidePlan
 from ml.experiments.tables import Results
 from ml.settings import get_settings
 
-Name = Literal["core-behrt-ladder", "next-visit-head", "pretraining-gain"]
+Name = Literal["core-behrt-ladder", "next-visit-head", "pretraining-gain", "presets"]
 Say = Callable[[str], None]
 HEAD_PAIRS = (("mask", "binary"), ("sum", "binary"), ("mask", "logistic_regression"), ("mask", "lightgbm"))
 GAIN_PAIRS = (("pretrained", "from scratch"), ("pretrained", "logistic_regression"), ("pretrained", "lightgbm"))
@@ -43,6 +44,11 @@ def run(name: Name, scale: Scale, say: Say, train: bool = True) -> tuple[Results
 
             ladder = LadderBench(plan, place, root)
             found = ladder_results.results(plan, ladder, ladder.run(folder, say, train))
+        elif isinstance(plan, SidePlan):
+            from ml.experiments import side_results
+
+            side = SideBench(plan, place, root)
+            found = side_results.results(plan, side, side.run(folder, say, train))
         else:
             from ml.experiments import few_shot_results
 
@@ -53,11 +59,15 @@ def run(name: Name, scale: Scale, say: Say, train: bool = True) -> tuple[Results
     return found, folder
 
 
-def plan_of(name: Name, scale: Scale) -> Plan | LadderPlan:
+def plan_of(name: Name, scale: Scale) -> Plan | LadderPlan | SidePlan:
     """The plan of an experiment."""
-    if name == "core-behrt-ladder":
-        return core_behrt_ladder(scale)
-    return next_visit_head(scale) if name == "next-visit-head" else pretraining_gain(scale)
+    plans: dict[Name, Callable[[Scale], Plan | LadderPlan | SidePlan]] = {
+        "core-behrt-ladder": core_behrt_ladder,
+        "next-visit-head": next_visit_head,
+        "pretraining-gain": pretraining_gain,
+        "presets": presets,
+    }
+    return plans[name](scale)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The three experiments end to end at scale ``tiny``, on one hospital; what is done is not done again."""
+"""The experiments end to end at scale ``tiny``, on one hospital; what is done is not done again."""
 
 from __future__ import annotations
 
@@ -99,6 +99,18 @@ def test_the_ladder_has_every_rung_and_its_references(heads: Ran) -> None:
     assert set(oracle) <= {"death", "death 60 plus", "stroke"}
     assert oracle
     assert json.loads((folder / "cells" / "oracle-f0.json").read_text())["values"]["fold"] == {}
+
+
+def test_every_preset_stands_beside_the_others_after_equal_compute(heads: Ran) -> None:
+    (table,) = run("presets", "tiny", print)[0].tables
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    assert [row["preset"] for row in rows] == ["med-bert", "behrt", "core-behrt", "vigil", "night"]
+    spent = [row["of them per token"] * row["pretraining tokens"] for row in rows]
+    assert max(spent) / min(spent) == pytest.approx(1.0, abs=0.01)
+    assert all(0 < row["loss"] < 10 and 0 < row["frequencies"] < 10 for row in rows)
+    assert len({row["loss"] for row in rows}) == len({row["AUROC"].value for row in rows}) == 4
+    assert rows[3]["loss"] == rows[4]["loss"]  # in one shape, vigil is the night's
+    assert rows[-1]["less night's"] is None
 
 
 def test_a_page_takes_the_results_between_its_marks_and_nothing_else_of_it_changes(heads: Ran, tmp_path: Path) -> None:
