@@ -7,30 +7,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import torch
 
 from ml.cohorts import TrainingRun, prediction_time
 from ml.models.medbert import load_model
-from ml.sequences import gather, load_vocabulary, plan
+from ml.sequences import load_vocabulary
 from ml.training.data import pretraining_data
 from ml.training.judge import auroc
-from ml.training.pretraining import masked_codes
-
-POSITIONS = 4_096
+from ml.training.pretraining import masked_loss
 
 
-def masked_loss(folder: Path, run: TrainingRun, share: float = 0.2, seed: int = 7) -> float:
-    """Mean cross-entropy (nats) of hidden codes of held-out patients at t1; the same codes for every model on the
-    same vocabulary and form."""
-    model = load_model(folder)
-    source = pretraining_data(run, load_vocabulary(folder / "vocabulary.json"), "held_out")
-    rng, total, hidden = np.random.default_rng(seed), 0.0, 0
-    with torch.inference_mode():
-        for items in plan(source.lengths(model.form), POSITIONS):
-            work = masked_codes(gather(source, items, model.form), rng, share, model.config.vocab_size)
-            total += float(work.sums(model)[0])
-            hidden += int(work.counts[0])
-    return total / hidden
+def held_out_loss(folder: Path, run: TrainingRun) -> float:
+    """Mean cross-entropy (nats) of hidden codes of held-out patients at t1."""
+    vocabulary = load_vocabulary(folder / "vocabulary.json")
+    return masked_loss(load_model(folder), pretraining_data(run, vocabulary, "held_out"))
 
 
 def macro_auroc(run: TrainingRun) -> float:

@@ -21,7 +21,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from benchmarks.big_hospital import server
-from benchmarks.held_out import macro_auroc, masked_loss
+from benchmarks.held_out import held_out_loss, macro_auroc
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def train(day: date, place: Path, initial: Path | None) -> Trained:
     launch("pretrain", run, initial)
     launch("finetune", run)
     seconds = _children() - began
-    return Trained(run.finetuned, seconds, masked_loss(run.finetuned, run), macro_auroc(run))
+    return Trained(run.finetuned, seconds, held_out_loss(run.finetuned, run), macro_auroc(run))
 
 
 def _children() -> float:

@@ -17,6 +17,7 @@ from ml.cohorts.task_commands import app as tasks
 from ml.common.errors import VigilError
 from ml.demo.commands import app as demo
 from ml.evaluation.commands import app as evaluation
+from ml.experiments.commands import app as experiments
 from ml.extraction.commands import reconcile
 from ml.interconnections.commands import app as interconnections
 from ml.publication.commands import publish, show
@@ -49,6 +50,7 @@ app.add_typer(sequences, name="sequences", help="Vocabulary and token stores.")
 app.add_typer(training, name="train", help="Pretraining and fine-tuning.")
 app.add_typer(evaluation, name="evaluate", help="A model against its baselines.")
 app.add_typer(interconnections, name="interconnections", help="Which diagnoses go together, which comes after which.")
+app.add_typer(experiments, name="experiment", help="The papers' experiments.")
 app.add_typer(backfill, name="backfill", help="Past nights again: plan, run, diff.")
 app.add_typer(stack, name="stack", help="The embedded stack: Postgres, MLflow and Airflow on this machine.")
 app.add_typer(database, name="db", help="Roles and migrations of Vigil's databases.")

@@ -6,7 +6,10 @@ Values come, first match wins, from environment variables ``VIGIL_*``, then from
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from enum import StrEnum
 from functools import lru_cache
@@ -154,3 +157,30 @@ def get_settings() -> Settings:
         names = ", ".join(f"VIGIL_{'_'.join(map(str, e['loc'])).upper()} ({e['msg']})" for e in error.errors())
         raise ConfigError(f"invalid settings: {names}", "correct the environment or vigil.env") from None
     return found.model_copy(update={"home": found.home.absolute()})
+
+
+@contextmanager
+def other_settings(**changes: object) -> Iterator[Settings]:
+    """Some settings changed within the block, for this process and its children; then the environment is as before.
+
+    Args:
+        changes: values by name of the field.
+
+    Raises:
+        ConfigError: a value does not parse.
+    """
+    before = dict(os.environ)
+    for name, value in changes.items():
+        text = json.dumps(value) if isinstance(value, list | tuple) else str(value)
+        os.environ[f"VIGIL_{name.upper()}"] = text
+    get_settings.cache_clear()
+    try:
+        yield get_settings()
+    finally:
+        for name in changes:
+            key = f"VIGIL_{name.upper()}"
+            if key in before:
+                os.environ[key] = before[key]
+            else:
+                del os.environ[key]
+        get_settings.cache_clear()

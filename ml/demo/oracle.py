@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ml.common.db import connect, fetch
 from ml.common.errors import NotFoundError
 from ml.common.files import write_bytes
-from ml.demo.generate import RECORDING, process_of
+from ml.demo.generate import RECORDING, Preset, process_of
 from ml.demo.people import LEAVE_RATE
 from ml.demo.process import DEATH, LATENT, START, STROKE, FloatArray, IntArray, Process, month_starts
 from ml.demo.records import (
@@ -85,6 +85,21 @@ def read_truth() -> Truth:
         process = process_of(fetch(truth, "select preset from truth.clock")[0][0])
         people = fetch(truth, PEOPLE, {"start": START})
         onsets = fetch(truth, ONSETS, {"start": START})
+    return _truth(process, people, onsets)
+
+
+def truth_of(preset: Preset, folder: Path) -> Truth:
+    """The truth of a hospital that `ml.demo.events.commit_hospital` wrote to ``folder``."""
+    day = [(pl.col(name) - pl.lit(START)).dt.total_days() for name in ("born", "entry", "leaves")]
+    traits = ("frailty", "glycaemia", "heart", "kidney")
+    people = pl.read_parquet(folder / "people.parquet").select("person_id", *day, pl.col("sex") == "F", *traits)
+    dates = [(pl.col(name) - pl.lit(START)).dt.total_days() for name in ("began", "onset", "recorded_from")]
+    onsets = pl.read_parquet(folder / "onsets.parquet").select("person_id", "category", *dates, "recording")
+    return _truth(process_of(preset), people.sort("person_id").rows(), onsets.rows())
+
+
+def _truth(process: Process, people: list[tuple[Any, ...]], onsets: list[tuple[Any, ...]]) -> Truth:
+    """From the rows of `PEOPLE` and `ONSETS`."""
     ids = np.array([row[0] for row in people])
     shape = (len(ids), process.death + 1)
     began, onset, since = (np.full(shape, NEVER, dtype=np.int64) for _ in range(3))

@@ -17,7 +17,7 @@ from sklearn.preprocessing import SplineTransformer
 
 from ml.cohorts.runs import TrainingRun
 from ml.common.progress import Progress
-from ml.evaluation.boosting import boosted
+from ml.evaluation.boosting import LEAST_IN_LEAF, boosted
 from ml.evaluation.features import Features
 from ml.evaluation.results import AGE_SEX, LIGHTGBM, LOGISTIC_REGRESSION
 from ml.evaluation.rows import at, write_predictions
@@ -65,12 +65,13 @@ def task_rows(run: TrainingRun, features: Features, labels: pl.DataFrame) -> Tas
     return TaskRows(features.find(train), y_train, features.find(tuning), y_tuning, answered, features.find(answered))
 
 
-def make_design(features: Features, train: NDArray[np.int64]) -> Design:
-    """Design matrices; knots, sexes and codes are chosen on the training rows alone."""
+def make_design(features: Features, train: NDArray[np.int64], least: int = LEAST_ROWS) -> Design:
+    """Design matrices; knots, sexes and codes are chosen on the training rows alone, codes where ``least`` rows show
+    them."""
     age_sex = _age_sex(features, train)
     kept = []
     for counts in features.counts:
-        shown = np.asarray((counts[train] > 0).sum(axis=0)).ravel() >= LEAST_ROWS
+        shown = np.asarray((counts[train] > 0).sum(axis=0)).ravel() >= least
         kept.append(counts[:, shown])
     blocks = [(kept[0] > 0).astype(np.float32), *(counts.log1p() for counts in kept[1:])]
     sexes = sorted(set(features.sex[train].tolist()))
@@ -126,11 +127,12 @@ def fit_logistic(design: sp.csr_matrix, rows: TaskRows, penalties: tuple[float, 
     return answer
 
 
-def fit_boosting(design: sp.csr_matrix, rows: TaskRows) -> Floats:
+def fit_boosting(design: sp.csr_matrix, rows: TaskRows, least: int = LEAST_IN_LEAF) -> Floats:
     """Probabilities of the answered rows by ``ml.evaluation.boosting``."""
     if (share := _nothing_to_fit(rows)) is not None:
         return share
-    return boosted(design[rows.train], rows.train_y, design[rows.tuning], rows.tuning_y, design[rows.answered_rows])
+    train, tuning, answered = design[rows.train], design[rows.tuning], design[rows.answered_rows]
+    return boosted(train, rows.train_y, tuning, rows.tuning_y, answered, least)
 
 
 def train_baselines(run: TrainingRun, features: Features, labels: dict[str, pl.DataFrame]) -> None:

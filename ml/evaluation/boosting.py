@@ -16,12 +16,12 @@ from ml.settings import get_settings
 Floats = NDArray[np.float64]
 LEAVES = (7, 31)
 ROUNDS, PATIENCE = 300, 20
+LEAST_IN_LEAF = 20
 PARAMETERS = {
     "objective": "binary",
     "metric": "binary_logloss",
     "learning_rate": 0.1,
     "max_bin": 63,  # counts are small, and a year of age is fine enough
-    "min_data_in_leaf": 20,
     "feature_fraction": 0.5,
     "lambda_l2": 1.0,
     "feature_pre_filter": False,
@@ -37,13 +37,21 @@ def boosted(
     tuning: sp.csr_matrix,
     tuning_y: NDArray[np.bool_],
     answered: sp.csr_matrix,
+    least: int = LEAST_IN_LEAF,
 ) -> Floats:
     """Probabilities of the answered rows; there must be both classes to learn from.
+
+    Args:
+        least: training rows in a leaf.
 
     Without both classes among the tuning rows nothing can stop the fit: a fifth of the rounds is taken.
     """
     settings = get_settings()
-    parameters = PARAMETERS | {"seed": settings.seed % 2**31, "num_threads": settings.threads}
+    parameters = PARAMETERS | {
+        "min_data_in_leaf": least,
+        "seed": settings.seed % 2**31,
+        "num_threads": settings.threads,
+    }
     data = lgb.Dataset(train, train_y.astype(np.float32), free_raw_data=False)
     if tuning_y.all() or not tuning_y.any():
         model = lgb.train(parameters | {"num_leaves": LEAVES[0]}, data, ROUNDS // 5)

@@ -118,16 +118,22 @@ def learn(
     model: MedBert, training: Labelled, tuning: Labelled, ready: Setup, todo: Course
 ) -> tuple[Best, dict[str, object]]:
     """Spend the budget and give the model its best weights, in the first process; what was seen, and the record."""
-    if not model.config.calibration:  # heads that were never trained
-        set_priors(model, training.labels)
-        if model.config.linear_path:
-            start_linear(model, training)
+    prepare_heads(model, training)
     stage = ready.preset.finetuning
     best = Best(model, tuning, stage.evaluations, stage.patience)
     record = Engine(model, todo, best).run().finish()
     if world().first:
         best.take()
     return best, record
+
+
+def prepare_heads(model: MedBert, training: Labelled) -> None:
+    """Start heads that were never trained at the outcomes' frequencies, and a linear path at its optimum."""
+    if model.config.calibration:
+        return
+    set_priors(model, training.labels)
+    if model.config.linear_path:
+        start_linear(model, training)
 
 
 def course(model: MedBert, training: Labelled, run: TrainingRun, ready: Setup, share: float) -> Course:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,11 @@ def logits_of(model: MedBert, source: Item) -> npt.NDArray[np.float32]:
 def risks_of(model: MedBert, source: Item) -> npt.NDArray[np.float32]:
     """``[n, outcomes]`` calibrated probabilities."""
     return _run(model, source, model.risks)
+
+
+def zero_shot_of(model: MedBert, source: Item, kind: Literal["sum", "mask"]) -> npt.NDArray[np.float32]:
+    """``[n, outcomes]`` logits from pretraining alone, see `MedBert.zero_shot`."""
+    return _run(model, source, lambda inputs: model.zero_shot(inputs, kind).float())
 
 
 def _run(model: MedBert, source: Item, function: Callable[[Inputs], torch.Tensor]) -> npt.NDArray[np.float32]:

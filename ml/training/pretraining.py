@@ -16,7 +16,7 @@ from torch.nn import functional
 from ml.cohorts import TrainingRun
 from ml.models.files import finished, save_model
 from ml.models.medbert import Inputs, MedBert
-from ml.sequences.batches import Batch, Item, gather
+from ml.sequences.batches import Batch, Item, gather, plan
 from ml.training.budget import Budget
 from ml.training.course import Course
 from ml.training.data import pretraining_data
@@ -119,3 +119,19 @@ def mlm_loss(model: nn.Module, batch: Batch, masked: Masked, long_stay: float = 
     return torch.stack(
         (codes, long_stay * functional.binary_cross_entropy_with_logits(stays.float(), had, reduction="sum"))
     )
+
+
+JUDGED_POSITIONS = 4_096  # per batch
+
+
+def masked_loss(model: MedBert, source: Item, share: float = 0.2, seed: int = 7) -> float:
+    """Mean cross-entropy (nats) of hidden codes; the same codes for every model on the same vocabulary and form."""
+    rng, total, hidden, was_training = np.random.default_rng(seed), 0.0, 0, model.training
+    model.eval()
+    with torch.inference_mode():
+        for items in plan(source.lengths(model.form), JUDGED_POSITIONS):
+            work = masked_codes(gather(source, items, model.form), rng, share, model.config.vocab_size)
+            total += float(work.sums(model)[0])
+            hidden += int(work.counts[0])
+    model.train(was_training)
+    return total / hidden
