@@ -119,5 +119,5 @@ class Worker:
         rest = [kind for kind, name in planned if name not in found]
         if not rest or any(kind not in self._seconds for kind in rest):
             return ""
-        minutes = sum(float(np.mean(self._seconds[kind])) for kind in rest) / 60
+        minutes = sum(float(np.median(self._seconds[kind])) for kind in rest) / 60
         return f", about {minutes:.0f} minutes left"

@@ -14,7 +14,7 @@ from ml.experiments.cells import Outcome
 from ml.experiments.few_shot import ALL, BASELINES, Bench, Plan
 from ml.experiments.pictures import curves
 from ml.experiments.statistics import over_draws, over_repeats
-from ml.experiments.tables import Results, Table, Value
+from ml.experiments.tables import Results, Table, Value, people
 
 NAMES = {LOGISTIC_REGRESSION: "logistic regression", LIGHTGBM: "LightGBM"}
 DRAWS = 400
@@ -122,7 +122,7 @@ def _facts(plan: Plan, bench: Bench) -> tuple[str, ...]:
         events = int(judged.labels.sum())
         lines.append(
             f"{_words(task)}: judged on {len(judged.subjects):,} rows of {len(np.unique(judged.subjects)):,} held-out "
-            f"patients, {events:,} with the outcome."
+            f"patients, {people(events)} with the outcome."
         )
     lines.append(
         f"Planned: {plan.repeats} repeats of each draw, {plan.repeats_of_all} with all labelled patients; "

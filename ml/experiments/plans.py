@@ -15,6 +15,11 @@ from ml.experiments.side_by_side import SidePlan
 
 Scale = Literal["tiny", "small", "full"]
 SEED = 20_240_101
+EXPECTED = {  # for people, on two free cores; estimated from the CPU seconds of single cells
+    ("core-behrt-ladder", "small"): "about 75 minutes",
+    ("next-visit-head", "small"): "about 45 minutes",
+    ("pretraining-gain", "small"): "about 60 minutes",
+}
 TINY_HOSPITAL = Order(1_500, "pancreas", 7)  # all three share it
 PANCREAS = "pancreatic_cancer_45_plus"
 GAIN_TASKS = ("heart_failure", "stroke", "type_2_diabetes")

@@ -12,7 +12,7 @@ from ml.common.files import write_json
 from ml.experiments.few_shot import Bench, Plan
 from ml.experiments.hospital import hospital
 from ml.experiments.ladder import LadderBench, LadderPlan
-from ml.experiments.plans import Scale, core_behrt_ladder, next_visit_head, presets, pretraining_gain
+from ml.experiments.plans import EXPECTED, Scale, core_behrt_ladder, next_visit_head, presets, pretraining_gain
 from ml.experiments.side_by_side import SideBench, SidePlan
 from ml.experiments.tables import Results
 from ml.settings import get_settings
@@ -38,6 +38,8 @@ def run(name: Name, scale: Scale, say: Say, train: bool = True) -> tuple[Results
     folder = root / name / plan.digest[:12]
     write_json(folder / "plan.json", {"scale": scale, "digest": plan.digest})
     say(f"{name}, scale {scale}, set-up {plan.digest[:12]}: {plan.hospital.identity}")
+    if train and (name, scale) in EXPECTED:
+        say(f"expected on two free cores: {EXPECTED[name, scale]} from nothing")
     with hospital(plan.hospital) as place, _quiet():
         if isinstance(plan, LadderPlan):
             from ml.experiments import ladder_results

@@ -12,6 +12,7 @@ from typing import Any
 from ml.common.errors import ConfigError
 from ml.common.files import write_bytes, write_json
 from ml.evaluation.results import Estimate
+from ml.settings import get_settings
 
 Value = str | int | float | Estimate | None
 BEGIN, END = "<!-- results: written by the command, not by hand -->", "<!-- end of results -->"
@@ -122,6 +123,12 @@ class Results:
         figure = page.with_suffix(".svg")
         write_bytes(figure, self.figure)
         write_bytes(page, (head + self.block(figure.name) + tail).encode())
+
+
+def people(count: int) -> str:
+    """A count of patients for people; a small one is not told."""
+    least = get_settings().min_cell
+    return f"{count:,}" if count >= least else f"fewer than {least}"
 
 
 def _values(cell: Value, wide: bool) -> list[Any]:

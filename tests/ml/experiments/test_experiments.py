@@ -14,7 +14,7 @@ import pytest
 
 from ml.common.errors import ConfigError
 from ml.experiments.run import Name, plan_of, run
-from ml.experiments.tables import BEGIN, END, Results
+from ml.experiments.tables import BEGIN, END, Results, people
 from ml.settings import get_settings
 from tests.ml.synthetic_log import deployment
 
@@ -133,6 +133,7 @@ def test_a_page_takes_the_results_between_its_marks_and_nothing_else_of_it_chang
 def test_no_result_names_a_patient_or_a_small_count(heads: Ran) -> None:
     text = (heads[1] / "results.json").read_text() + (heads[1] / "results.md").read_text()
     assert not re.search(r"subject|person_id", text)
+    assert [people(count) for count in (10, 11, 1_234)] == ["fewer than 11", "11", "1,234"]
 
 
 @pytest.mark.parametrize("name", ["core-behrt-ladder", "next-visit-head", "pretraining-gain"])
