@@ -44,7 +44,7 @@ down:  ## stop the embedded stack
 	@test ! -x $(BIN)/vigil || $(BIN)/vigil stack down
 
 test: venv  ## the tests, a night of 2,500 patients through the real scheduler among them
-	$(BIN)/pytest -m "not slow" -n logical --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest -m "not slow" -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-slow: venv  ## the tests that take long
 	$(BIN)/pytest -m slow
