@@ -138,7 +138,7 @@ def _visits(tables: Tables) -> list[pl.DataFrame]:
     begin, end = pl.col("visit_start_datetime"), pl.col("visit_end_datetime")
     gone = (pl.col("visit_end_date") <= pl.col("visit_start_date")) | (end > pl.col("recorded_at"))
     ends = visits.filter(~gone | (pl.col("visit_concept_id") == 9201)).with_columns(removed=pl.col("removed") | gone)
-    days = ((end - begin).dt.total_microseconds() / 1e6).cast(pl.Float32) / 86_400.0
+    days = (end - begin).dt.total_microseconds() / 86_400e6
     return [
         _events(visits, pl.lit("VISIT//") + kind, begin, _key("visit_occurrence", "visit_occurrence_id"), visit=True),
         _events(

@@ -7,17 +7,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.evaluation.bootstrap import Counts
-from ml.evaluation.metrics import Scored, auroc_auprc, patient_counts
-from ml.evaluation.results import LIGHTGBM, LOGISTIC_REGRESSION
 from ml.experiments.cells import Outcome
 from ml.experiments.few_shot import ALL, BASELINES, Bench, Plan
 from ml.experiments.pictures import curves
-from ml.experiments.statistics import over_draws, over_repeats
-from ml.experiments.tables import Results, Table, Value, people
-
-NAMES = {LOGISTIC_REGRESSION: "logistic regression", LIGHTGBM: "LightGBM"}
-DRAWS = 400
+from ml.experiments.statistics import Resampled, over_draws, over_repeats
+from ml.experiments.tables import Results, Table, Value, model_label, people
 
 
 @dataclass(frozen=True)
@@ -55,7 +49,7 @@ def results(plan: Plan, bench: Bench, outcomes: dict[str, Outcome], pairs: tuple
             for size in sizes
         )
         title = f"{_words(task)}: AUROC by labelled patients; mean and 95 % interval over the repeats."
-        tables.append(Table(f"auroc{suffix}", title, ("labelled", "repeats", *map(_name, models)), rows))
+        tables.append(Table(f"auroc{suffix}", title, ("labelled", "repeats", *map(model_label, models)), rows))
         tables.append(_differences(task, suffix, sizes, cells, pairs))
         zero = [v.name for v in plan.variants if v.start == "zero-shot" and (v.name, 0) in cells]
         if zero:
@@ -74,21 +68,14 @@ def results(plan: Plan, bench: Bench, outcomes: dict[str, Outcome], pairs: tuple
 
 def _found(plan: Plan, bench: Bench, outcomes: dict[str, Outcome], task: str) -> dict[tuple[str, int | None], Found]:
     judged = bench.ground(task).judged
-    y = judged.labels[:, 0] > 0.5
-    patients, column = np.unique(judged.subjects, return_inverse=True)
-    counts = patient_counts(len(patients), DRAWS, plan.seed)
+    resampled = Resampled.of(judged.subjects, plan.seed)
     found: dict[tuple[str, int | None], Found] = {}
     for cell in plan.cells():
         outcome = outcomes.get(cell.name)
         if cell.task == task and outcome is not None and outcome.risks is not None:
             group = found.setdefault((cell.model, cell.size), Found({}))
-            group.draws[cell.repeat] = _draws(outcome, y, column, counts)
+            group.draws[cell.repeat] = resampled.auroc(judged.labels[:, 0], outcome.risks[:, 0])
     return found
-
-
-def _draws(outcome: Outcome, y: NDArray[np.bool_], column: NDArray[np.int64], counts: Counts) -> NDArray[np.float64]:
-    assert outcome.risks is not None
-    return auroc_auprc(Scored(y, outcome.risks[:, 0].astype(np.float64), column), counts)[0]
 
 
 def _differences(
@@ -106,7 +93,7 @@ def _differences(
                 if not len(points):
                     continue
                 repeats, patients = over_repeats(points[:, 0]), over_draws(points.mean(axis=0))
-                rows.append((f"{_name(better)} − {_name(worse)}", _size(size), repeats, patients))
+                rows.append((f"{model_label(better)} − {model_label(worse)}", _size(size), repeats, patients))
     title = (
         f"{_words(task)}: differences in AUROC points, paired by repeat. The first interval is over the repeats (other "
         "labelled patients, the same held-out ones), the second over held-out patients (the mean of the same repeats)."
@@ -135,7 +122,7 @@ def _picture(plan: Plan, found: dict[str, dict[tuple[str, int | None], Found]], 
     last = 4.0 * max(plan.sizes)
     panels = {
         _words(task): {
-            _name(model): [
+            model_label(model): [
                 (last if size is None else float(size), over_repeats(cells[model, size].values))
                 for size in (*plan.sizes, None)
                 if (model, size) in cells
@@ -154,10 +141,6 @@ def _picture(plan: Plan, found: dict[str, dict[tuple[str, int | None], Found]], 
 
 def _size(size: int | None) -> str:
     return ALL if size is None else f"{size:,}"
-
-
-def _name(model: str) -> str:
-    return NAMES.get(model, model)
 
 
 def _words(task: str) -> str:

@@ -30,8 +30,9 @@ from ml.evaluation.results import LIGHTGBM, LOGISTIC_REGRESSION, ORACLE
 from ml.experiments.cells import Cells, Outcome, Worker
 from ml.experiments.draws import thinned
 from ml.experiments.hospital import Hospital
-from ml.experiments.learning import Changes, Learner, changed, part, preset_of
+from ml.experiments.learning import Changes, Learner, part, preset_of
 from ml.models import Preset
+from ml.models.presets import changed
 from ml.training.data import labelled_data
 from ml.training.inference import logits_of
 from ml.training.judge import macro_auroc

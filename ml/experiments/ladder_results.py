@@ -7,16 +7,13 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.evaluation.metrics import Scored, auroc_auprc, patient_counts
-from ml.evaluation.results import LIGHTGBM, LOGISTIC_REGRESSION, ORACLE
+from ml.evaluation.results import ORACLE
 from ml.experiments.cells import Outcome
 from ml.experiments.ladder import BASE, BASELINES, DATA, FINAL, LadderBench, LadderPlan, RungCell
 from ml.experiments.pictures import rungs
-from ml.experiments.statistics import adjusted, one_sided, over_draws, over_repeats, stars
-from ml.experiments.tables import Results, Table, Value
+from ml.experiments.statistics import Resampled, adjusted, one_sided, over_draws, over_repeats, stars
+from ml.experiments.tables import Results, Table, Value, model_label
 
-DRAWS = 400
-NAMES = {LOGISTIC_REGRESSION: "logistic regression", LIGHTGBM: "LightGBM", ORACLE: "oracle"}
 Floats = NDArray[np.float64]
 
 
@@ -41,7 +38,7 @@ class Rung:
 def results(plan: LadderPlan, bench: LadderBench, outcomes: dict[str, Outcome]) -> Results:
     """The ladder, the outcomes, and the picture; a model whose folds are not all done is left out."""
     found = _rungs(plan, bench, outcomes)
-    marks = {_name(model): float(found[model].macro[0]) for model in BASELINES if model in found}
+    marks = {model_label(model): float(found[model].macro[0]) for model in BASELINES if model in found}
     shown = [name for name in plan.presets() if name in found]
     panels = {
         "Folds (95 % over folds)": [(name, over_repeats(found[name].folds.mean(axis=1))) for name in shown],
@@ -61,8 +58,7 @@ def results(plan: LadderPlan, bench: LadderBench, outcomes: dict[str, Outcome]) 
 
 
 def _rungs(plan: LadderPlan, bench: LadderBench, outcomes: dict[str, Outcome]) -> dict[str, Rung]:
-    patients, column = np.unique(bench.judged.subjects, return_inverse=True)
-    counts = patient_counts(len(patients), DRAWS, plan.seed)
+    resampled, labels = Resampled.of(bench.judged.subjects, plan.seed), bench.judged.labels
     found = {}
     for model in [*BASELINES, *plan.presets()]:
         done = [outcomes.get(RungCell(model, fold).name) for fold in range(plan.folds)]
@@ -70,12 +66,7 @@ def _rungs(plan: LadderPlan, bench: LadderBench, outcomes: dict[str, Outcome]) -
             continue
         folds = np.array([[o.values["fold"][task] for task in bench.tasks] for o in done if o is not None])
         scores = np.mean([o.risks for o in done if o is not None and o.risks is not None], axis=0)
-        draws = []
-        for task in range(len(bench.tasks)):
-            label = bench.judged.labels[:, task]
-            known = ~np.isnan(label)
-            rows = Scored(label[known] > 0.5, scores[known, task].astype(np.float64), column[known])
-            draws.append(auroc_auprc(rows, counts)[0])
+        draws = [resampled.auroc(labels[:, task], scores[:, task]) for task in range(len(bench.tasks))]
         found[model] = Rung(folds, np.stack(draws))
     return found
 
@@ -92,7 +83,7 @@ def _ladder(plan: LadderPlan, found: dict[str, Rung]) -> Table:
         against = over_draws(rung.macro - found[BASE].macro) if BASE in found and name != BASE else None
         rows.append(
             (
-                _name(name),
+                model_label(name),
                 over_repeats(rung.folds.mean(axis=1)),
                 f"{marks[name]:.3f}{stars(marks[name])}" if name in marks else None,
                 over_draws(rung.macro),
@@ -131,7 +122,3 @@ def _outcomes(bench: LadderBench, found: dict[str, Rung], outcomes: dict[str, Ou
 
 def _spread(values: Floats) -> str:
     return f"{values.mean():.3f} ± {values.std(ddof=1):.3f}"
-
-
-def _name(model: str) -> str:
-    return NAMES.get(model, model)

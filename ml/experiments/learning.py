@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from ml.cohorts import Task, TrainingRun
 from ml.common.files import sha256_json
-from ml.models import Preset, load_preset, switches
+from ml.models import Preset, load_preset
 from ml.models.files import finished, save_model
 from ml.models.medbert import MedBert, load_model
+from ml.models.presets import changed
 from ml.sequences import Vocabulary
 from ml.training import finetuning, pretraining
 from ml.training.data import Labelled
@@ -26,20 +27,6 @@ from ml.training.setup import Setup, model_for, seed_all
 
 Changes = dict[str, Any]
 NO_HEADS = {"head": "binary", "pooling": "first", "age_powers": False, "linear_path": False}  # of pretraining
-
-
-def changed(preset: Preset, changes: Changes) -> Preset:
-    """A preset with some values changed: ``{"model": {"hidden": 96}, "longest": 64}``.
-
-    Raises:
-        pydantic.ValidationError, ConfigError: the result is no preset, or cannot be built.
-    """
-    merged = preset.model_dump()
-    for name, value in changes.items():
-        merged[name] = {**merged[name], **value} if isinstance(value, dict) else value
-    made = Preset.model_validate(merged)
-    switches.check(made.model, made.form.next_visit)
-    return made
 
 
 def preset_of(name: str, *changes: Changes) -> Preset:

@@ -24,10 +24,11 @@ from ml.demo.generate import Order as Hospitals
 from ml.experiments.cells import Cells, Outcome, Worker
 from ml.experiments.draws import thinned
 from ml.experiments.hospital import Hospital
-from ml.experiments.learning import Changes, Learner, changed, part
+from ml.experiments.learning import Changes, Learner, part
 from ml.models import Preset, load_preset
 from ml.models.config import config_of
 from ml.models.medbert import MedBert, load_model, new_model
+from ml.models.presets import changed
 from ml.sequences.batches import gather, plan
 from ml.training.data import labelled_data, pretraining_data
 from ml.training.inference import logits_of

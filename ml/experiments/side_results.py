@@ -7,28 +7,24 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.evaluation.bootstrap import Counts
-from ml.evaluation.metrics import Scored, auroc_auprc, patient_counts
 from ml.evaluation.results import Estimate
 from ml.experiments.cells import Outcome
 from ml.experiments.pictures import rungs
 from ml.experiments.side_by_side import PRESETS, SideBench, SideCell, SidePlan, inner_parameters, scores_of
-from ml.experiments.statistics import over_draws
+from ml.experiments.statistics import Resampled, over_draws
 from ml.experiments.tables import Results, Table, Value
-
-DRAWS = 400
 
 
 def results(plan: SidePlan, bench: SideBench, outcomes: dict[str, Outcome]) -> Results:
     """The table; a preset without a finished training is left out."""
-    patients, column = np.unique(bench.judged.subjects, return_inverse=True)
-    counts = patient_counts(len(patients), DRAWS, plan.seed)
+    judged = bench.judged
+    resampled = Resampled.of(judged.subjects, plan.seed)
     shown = [preset for preset in PRESETS if scores_of(outcomes, plan, preset)]
-    means = {preset: _mean(plan, bench, outcomes, preset, column, counts) for preset in shown}
+    means = {preset: _mean(plan, bench, outcomes, preset, resampled) for preset in shown}
     rows = [_row(plan, outcomes, preset, over_draws(means[preset]), means) for preset in shown]
     facts = (
         f"Set-up {plan.digest[:12]}; {plan.hospital.identity}; {len(bench.tasks)} evaluable outcomes; "
-        f"{len(patients):,} held-out patients, {len(column):,} rows.",
+        f"{len(np.unique(judged.subjects)):,} held-out patients, {len(judged.subjects):,} rows.",
         "Every preset spends the same: 6 FLOP per parameter outside embeddings, decoder and heads, and per token.",
         "AUROC: mean over the outcomes, of each fine-tuning, then over the fine-tunings; intervals over patients.",
     )
@@ -51,17 +47,14 @@ def _mean(
     bench: SideBench,
     outcomes: dict[str, Outcome],
     preset: str,
-    column: NDArray[np.int64],
-    counts: Counts,
+    resampled: Resampled,
 ) -> NDArray[np.float64]:
     """``[draws]`` macro AUROC, the point estimate first."""
-    found = []
-    for scores in scores_of(outcomes, plan, preset):
-        for task in range(len(bench.tasks)):
-            label = bench.judged.labels[:, task]
-            known = ~np.isnan(label)
-            rows = Scored(label[known] > 0.5, scores[known, task].astype(np.float64), column[known])
-            found.append(auroc_auprc(rows, counts)[0])
+    found = [
+        resampled.auroc(bench.judged.labels[:, task], scores[:, task])
+        for scores in scores_of(outcomes, plan, preset)
+        for task in range(len(bench.tasks))
+    ]
     return np.asarray(np.mean(found, axis=0))
 
 

@@ -2,13 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from ml.evaluation.bootstrap import Counts, patient_counts
+from ml.evaluation.metrics import Scored, auroc_auprc
 from ml.evaluation.results import Estimate
 
 Floats = NDArray[np.floating]
+DRAWS = 400
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """One bootstrap over the patients behind some rows, shared by every model that is judged on them.
+
+    Attributes:
+        column: ``[rows]`` each row's patient among ``counts``.
+    """
+
+    column: NDArray[np.int64]
+    counts: Counts
+
+    @classmethod
+    def of(cls, subjects: NDArray[np.int64], seed: int) -> Resampled:
+        """``subjects [rows]``: whose rows they are."""
+        patients, column = np.unique(subjects, return_inverse=True)
+        return cls(column, patient_counts(len(patients), DRAWS, seed))
+
+    def auroc(self, labels: Floats, scores: Floats) -> NDArray[np.float64]:
+        """``[draws]`` AUROC, the point estimate first.
+
+        Args:
+            labels: ``[rows]``, NaN where not eligible.
+            scores: ``[rows]``.
+        """
+        known = ~np.isnan(labels)
+        rows = Scored(labels[known] > 0.5, scores[known].astype(np.float64), self.column[known])
+        return np.asarray(auroc_auprc(rows, self.counts)[0])
 
 
 def over_repeats(values: Floats) -> Estimate:

@@ -11,11 +11,18 @@ from typing import Any
 
 from ml.common.errors import ConfigError
 from ml.common.files import write_bytes, write_json
+from ml.evaluation.figures import MODEL_NAMES, model_name
 from ml.evaluation.results import Estimate
+from ml.evaluation.words import lower_name
 from ml.settings import get_settings
 
 Value = str | int | float | Estimate | None
 BEGIN, END = "<!-- results: written by the command, not by hand -->", "<!-- end of results -->"
+
+
+def model_label(model: str) -> str:
+    """A model's name in a table: ``logistic regression``, ``LightGBM``; a variant's as it is."""
+    return lower_name(model_name(model)) if model in MODEL_NAMES else model
 
 
 @dataclass(frozen=True)

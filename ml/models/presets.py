@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -107,6 +109,20 @@ class Preset(_Frozen):
     finetuning: FinetuningPreset
     warm_start: float = Field(gt=0, le=1)
     replay: float | None = Field(None, ge=0, lt=1)
+
+
+def changed(preset: Preset, changes: Mapping[str, Any]) -> Preset:
+    """A preset with some values changed: ``{"model": {"hidden": 96}, "longest": 64}``.
+
+    Raises:
+        pydantic.ValidationError, ConfigError: the result is no preset, or cannot be built.
+    """
+    merged = preset.model_dump()
+    for name, value in changes.items():
+        merged[name] = {**merged[name], **value} if isinstance(value, dict) else value
+    made = Preset.model_validate(merged)
+    switches.check(made.model, made.form.next_visit)
+    return made
 
 
 def preset_names() -> list[str]:

@@ -32,6 +32,7 @@ from ml.training.world import world
 log = logging.getLogger(__name__)
 
 Float64 = npt.NDArray[np.float64]
+JUDGED_POSITIONS = 4_096  # per batch of `masked_loss`
 
 
 def pretrain(run: TrainingRun, initial: Path | None = None, halvings: int = 0) -> Path:
@@ -119,9 +120,6 @@ def mlm_loss(model: nn.Module, batch: Batch, masked: Masked, long_stay: float = 
     return torch.stack(
         (codes, long_stay * functional.binary_cross_entropy_with_logits(stays.float(), had, reduction="sum"))
     )
-
-
-JUDGED_POSITIONS = 4_096  # per batch
 
 
 def masked_loss(model: MedBert, source: Item, share: float = 0.2, seed: int = 7) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ml.common.files import read_json, sha256_json
+from ml.models import presets
 from ml.models.presets import Preset
 
 log = logging.getLogger(__name__)
@@ -67,11 +68,11 @@ def drawn(preset: Preset, draw: Callable[[Dimension, float, float], float]) -> P
 
 def changed(preset: Preset, values: dict[str, float]) -> Preset:
     """A preset with other values, checked as the file's were."""
-    content = preset.model_dump()
+    changes: dict[str, dict[str, float]] = {}
     for key, value in values.items():
         part, _, name = key.partition(".")
-        content[part][name] = value
-    return Preset.model_validate(content)
+        changes.setdefault(part, {})[name] = value
+    return presets.changed(preset, changes)
 
 
 def best_path(run: Path) -> Path:
