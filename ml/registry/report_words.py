@@ -54,7 +54,8 @@ def tiles(report: ModelReport) -> list[Tile]:
     evaluation = report.evaluation
     judged = len(evaluation.tasks) - len(evaluation.not_evaluable)
     ours = evaluation.macro.models.get(MEDBERT)
-    found: list[Tile] = [(f"{judged} of {len(evaluation.tasks)}", "outcomes judged", "the others are no evidence")]
+    others = "the others are no evidence" if evaluation.not_evaluable else "each with events enough"
+    found: list[Tile] = [(f"{judged} of {len(evaluation.tasks)}", "outcomes judged", others)]
     if ours and (e := ours.auroc):
         found.insert(0, (f"{e.value:.3f}", "mean AUROC", f"95 % {e.low:.3f} to {e.high:.3f}"))
     for other in (CHAMPION, LIGHTGBM, LOGISTIC_REGRESSION, ORACLE):

@@ -24,9 +24,10 @@ class Deployment:
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        """Start ``vigil``. Thirty events, the least that can be judged, are enough."""
+        """Start ``vigil``. Thirty events, the least that can be judged, are enough, and the smallest model."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("VIGIL_", "AIRFLOW"))}
-        ours = {"VIGIL_HOME": str(self.home), "VIGIL_DEMO_PATIENTS": "2500", "VIGIL_GATE_EVENTS": "30"}
+        small = {"VIGIL_DEMO_PATIENTS": "2500", "VIGIL_GATE_EVENTS": "30", "VIGIL_PRESET": "tiny"}
+        ours = {"VIGIL_HOME": str(self.home), **small}
         environment = {**kept, **ours, **self.settings, "COLUMNS": "200"}
         command = [sys.executable, "-m", "ml.cli", *words]
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
