@@ -102,7 +102,7 @@ def retraining() -> None:
     @task
     def consult_oracle(as_of: str) -> str:
         if get_settings().hospital != "demo":
-            raise AirflowSkipException("only the demo hospital has an oracle: its truth is known")
+            raise AirflowSkipException("only the demo hospital has an oracle: its process is known")
         from ml.cohorts import open_run
         from ml.demo.oracle import write_predictions
 

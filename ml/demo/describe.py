@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from psycopg2 import sql
 
 from ml.common.db import connect
+from ml.demo.ceiling import HORIZON, OUTCOMES, Truth, read_truth, true_risks
 from ml.demo.load import status
-from ml.demo.oracle import HORIZON, OUTCOMES, Truth, read_truth, true_risks
 from ml.demo.process import DEATH, day_of, load_process
 from ml.settings import Role, get_settings
 
@@ -44,15 +44,15 @@ class Outcome:
 
     Attributes:
         rows: eligible patients, summed over the index days. events: of them, with the outcome within a year.
-        oracle: AUROC of the true risk. age_sex: AUROC of a logistic regression on age, its square and sex, fitted to
-            the very same rows. expected: sum of the true risks.
+        ceiling: AUROC of the risk given the true state, recorded or not. age_sex: AUROC of a logistic regression on
+            age, its square and sex, fitted to the very same rows. expected: sum of the risks given the true state.
     """
 
     task: str
     rows: int
     events: int
     incidence: float
-    oracle: float
+    ceiling: float
     age_sex: float
     expected: float
 
@@ -124,7 +124,7 @@ def _measure(truth: Truth, task: str, cohorts: list[tuple[date, pl.DataFrame, pl
         rows=len(y),
         events=int(y.sum()),
         incidence=float(y.mean()),
-        oracle=_auroc(y, risk),
+        ceiling=_auroc(y, risk),
         age_sex=_auroc(y, _logistic(x, y)),
         expected=float(risk.sum()),
     )
@@ -179,10 +179,10 @@ def _logistic(features: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
 
 def as_lines(outcomes: list[Outcome]) -> Iterator[str]:
     """A Markdown table."""
-    yield "| outcome | eligible | events | one-year incidence | oracle AUROC | age and sex AUROC | expected events |"
+    yield "| outcome | eligible | events | one-year incidence | ceiling AUROC | age and sex AUROC | expected events |"
     yield "|---|---|---|---|---|---|---|"
     for o in outcomes:
         yield (
-            f"| {o.task} | {o.rows:,} | {o.events:,} | {o.incidence:.2%} | {o.oracle:.3f} | {o.age_sex:.3f}"
+            f"| {o.task} | {o.rows:,} | {o.events:,} | {o.incidence:.2%} | {o.ceiling:.3f} | {o.age_sex:.3f}"
             f" | {o.expected:,.0f} |"
         )

@@ -1,276 +1,192 @@
-"""The oracle: each patient's true one-year risk under the known process, which no model can know better."""
+"""The oracle: the probability of an outcome given what was recorded by the day, under the known process.
+
+It reads the record alone, as a model does, and knows the process that made it. Nothing is fitted. It is no exact
+posterior (`ml.demo.posterior`): docs/reference/demo-hospital.md has how well it is calibrated, and what the true state
+(`ml.demo.ceiling`), which no record shows, would add.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ml.common.db import connect, fetch
 from ml.common.errors import NotFoundError
 from ml.common.files import write_bytes
-from ml.demo.generate import RECORDING, Preset, process_of
+from ml.demo.ceiling import read_process
+from ml.demo.hidden import Hidden, beginning, hidden
+from ml.demo.histories import YEAR, Effects
+from ml.demo.outcomes import Outcome, outcome_of
 from ml.demo.people import LEAVE_RATE
-from ml.demo.process import DEATH, LATENT, START, STROKE, FloatArray, IntArray, Process, month_starts
-from ml.demo.records import (
-    ACUTE_NEVER,
-    CARRIED_DAYS,
-    LATE_DAYS,
-    LATE_SHARE,
-    NEVER_SHARE,
-)
-from ml.demo.simulate import LATENT_MONTHS, NEVER
-from ml.settings import Role, get_settings
+from ml.demo.posterior import Posterior, infer, trait_factors
+from ml.demo.process import AGES, LATENT, Process
+from ml.demo.recorded import EPISODE_DAYS, recorded
+from ml.demo.records import ACUTE_NEVER, LATE_DAYS, LATE_SHARE, NEVER_SHARE, WRONG_CODE
+from ml.demo.simulate import NEVER
+from ml.settings import get_settings
 
 if TYPE_CHECKING:
     from ml.cohorts.runs import TrainingRun
 
-OUTCOMES = {
-    "death": (DEATH,),
-    "heart_failure": ("I50",),
-    "stroke": STROKE,
-    "type_2_diabetes": ("E11",),
-}
-HORIZON = 365
-LATENT_LAG = sum(LATENT_MONTHS) // 2
-VISITS_A_YEAR = 1.8  # about what the hospital sees of a patient; only for diseases known but not yet in the record
+Floats = NDArray[np.float64]
+PEOPLE = 4_000  # inferred at once
+JUDGED = ("tuning", "held_out")
+SAME_CODE = 0.8  # of later codings, see `ml.demo.records`
 
 
-PEOPLE = """
-    select person_id, born - %(start)s, entry - %(start)s, leaves - %(start)s, sex = 'F',
-        frailty, glycaemia, heart, kidney
-    from truth.people order by person_id
-"""
-ONSETS = """
-    select person_id, category, began - %(start)s, onset - %(start)s, recorded_from - %(start)s, recording
-    from truth.onsets
-"""
-
-
-@dataclass(frozen=True)
-class Truth:
-    """The true state of all n people, ordered by person_id. Days count from START.
-
-    Attributes:
-        person_id, born, entry, leave, sex: (n,). traits: (n, 4).
-        began, onset, since: (n, D + 1) as in `Lives` and `Recording`; kind: (n, D + 1) index into RECORDING.
-    """
-
-    process: Process
-    person_id: IntArray
-    born: IntArray
-    entry: IntArray
-    leave: IntArray
-    sex: IntArray
-    traits: FloatArray
-    began: IntArray
-    onset: IntArray
-    since: IntArray
-    kind: NDArray[np.int8]
-
-
-def read_truth() -> Truth:
-    """Read the truth of the loaded demo hospital.
-
-    Raises:
-        NotFoundError: it is not loaded.
-    """
-    with connect(Role.TRUTH, readonly=True) as truth:
-        if not fetch(truth, "select 1 from pg_tables where schemaname = 'truth' and tablename = 'clock'"):
-            raise NotFoundError("the demo hospital's truth is not there", "run: vigil demo load")
-        process = process_of(fetch(truth, "select preset from truth.clock")[0][0])
-        people = fetch(truth, PEOPLE, {"start": START})
-        onsets = fetch(truth, ONSETS, {"start": START})
-    return _truth(process, people, onsets)
-
-
-def truth_of(preset: Preset, folder: Path) -> Truth:
-    """The truth of a hospital that `ml.demo.events.commit_hospital` wrote to ``folder``."""
-    day = [(pl.col(name) - pl.lit(START)).dt.total_days() for name in ("born", "entry", "leaves")]
-    traits = ("frailty", "glycaemia", "heart", "kidney")
-    people = pl.read_parquet(folder / "people.parquet").select("person_id", *day, pl.col("sex") == "F", *traits)
-    dates = [(pl.col(name) - pl.lit(START)).dt.total_days() for name in ("began", "onset", "recorded_from")]
-    onsets = pl.read_parquet(folder / "onsets.parquet").select("person_id", "category", *dates, "recording")
-    return _truth(process_of(preset), people.sort("person_id").rows(), onsets.rows())
-
-
-def _truth(process: Process, people: list[tuple[Any, ...]], onsets: list[tuple[Any, ...]]) -> Truth:
-    """From the rows of `PEOPLE` and `ONSETS`."""
-    ids = np.array([row[0] for row in people])
-    shape = (len(ids), process.death + 1)
-    began, onset, since = (np.full(shape, NEVER, dtype=np.int64) for _ in range(3))
-    kind = np.zeros(shape, dtype=np.int8)
-    if onsets:
-        number, what, *dates, words = (list(values) for values in zip(*onsets, strict=True))
-        columns = process.columns
-        place = np.searchsorted(ids, number), np.array([columns[name] for name in what])
-        for target, days in zip((began, onset, since), dates, strict=True):
-            target[place] = _days(days)
-        kind[place] = [RECORDING.index(word) for word in words]
-    born, entry, leave = (_days([row[k] for row in people]) for k in (1, 2, 3))
-    sex = np.array([int(row[4]) for row in people])
-    traits = np.array([row[5:] for row in people], dtype=np.float32)
-    return Truth(process, ids, born, entry, leave, sex, traits, began, onset, since, kind)
-
-
-def _days(values: list[int | None]) -> IntArray:
-    return np.array([NEVER if value is None else value for value in values], dtype=np.int64)
-
-
-def true_risks(truth: Truth, task: str, subjects: IntArray, days: IntArray) -> NDArray[np.float64]:
-    """Probability that the outcome is recorded within 365 days.
-
-    The hazards of the process given the true state on the day are summed month by month over the horizon, ages
-    moving on, with death and moving away as competing events. Approximations: no disease that begins after the day
-    changes the hazards; a cancer still unseen on the day is diagnosed after its mean lag; what is recorded late is
-    recorded as often as an onset spread evenly over the horizon would be; visits come at an average rate. The state
-    is the true one (with traits, unrecorded diseases and whether a person is still there), so this bounds what a
-    record can tell.
+def risks(process: Process, outcomes: Mapping[str, Outcome], events: pl.DataFrame, day: date) -> pl.DataFrame:
+    """Risks of all living people of a view.
 
     Args:
-        subjects: (m,) person ids. days: (m,) first day of the horizon, days since START.
+        events: ``subject_id``, ``time``, ``code``, ``numeric_value`` as known at the end of ``day``.
 
     Returns:
-        (m,) risks.
+        ``subject_id`` and a column for each outcome; ordered. What a task leaves out of scope has a risk as well.
     """
-    process = truth.process
-    row = np.searchsorted(truth.person_id, subjects)
-    targets = [process.index(name) for name in OUTCOMES[task]]
-    death = process.death
-    alive = np.ones(len(row))
-    risk = np.zeros(len(row))
-    first = np.searchsorted(month_starts(), days, side="right") - 1
-    factors = {t: _risk_of(truth, t, row, days) for t in {*targets, death}}
-    begins = {t: _begins(truth, t, row, days) for t in targets}
-    caught = {t: _catches_up(truth, t, row, days) for t in targets}
-    for ahead in range(HORIZON // 28 + 1):
-        years = _overlap(days, first + ahead)
-        hazards = {t: _hazard(truth, factor, row, first + ahead) * years for t, factor in factors.items()}
-        wanted = np.zeros(len(row))
-        for t in targets:
-            wanted += hazards[t] * begins[t] + caught[t] * years
-        other = LEAVE_RATE * years + (0 if death in targets else hazards[death])
-        total = wanted + other
-        risk += alive * wanted / np.maximum(total, 1e-12) * -np.expm1(-total)
-        alive *= np.exp(-total)
-    here = (truth.leave[row] > days) & (truth.onset[row, death] >= days)
-    return np.asarray(np.where(here, risk, 0.0))
+    known = [_risks(process, outcomes, part, day) for part in _parts(events)]
+    columns = {"subject_id": pl.Int64, **dict.fromkeys(outcomes, pl.Float64)}
+    return pl.concat([pl.DataFrame(schema=columns), *known]).sort("subject_id")
 
 
-def _overlap(days: IntArray, month: IntArray) -> NDArray[np.float64]:
-    """Years that a calendar month and the horizon from ``days`` share; months beyond the calendar have 30 days."""
-    starts = month_starts()
-    last = len(starts) - 1
-    beyond = np.maximum(month - last, 0) * 30
-    low = starts[np.minimum(month, last)] + beyond
-    high = np.where(month < last, starts[np.minimum(month + 1, last)], low + 30)
-    return np.maximum(np.minimum(high, days + HORIZON) - np.maximum(low, days), 0) / 365.25
+def _parts(events: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    subjects = events["subject_id"].unique().sort()
+    for low in range(0, len(subjects), PEOPLE):
+        part = subjects[low : low + PEOPLE]
+        yield events.filter(pl.col("subject_id").is_between(part[0], part[-1]))
 
 
-@dataclass(frozen=True)
-class _Risk:
-    """The hazard of one target for m rows. ``effects``: (month from which it holds, (m,), and hazard ratio)."""
-
-    target: int
-    constant: NDArray[np.float64]
-    effects: list[tuple[IntArray, float]]
+def _risks(process: Process, outcomes: Mapping[str, Outcome], events: pl.DataFrame, day: date) -> pl.DataFrame:
+    record = recorded(process, events, day)
+    posterior = infer(process, record)
+    found = {name: pl.Series(risk(process, posterior, outcome)) for name, outcome in outcomes.items()}
+    return pl.DataFrame({"subject_id": record.subjects, **found})
 
 
-def _risk_of(truth: Truth, target: int, row: IntArray, days: IntArray) -> _Risk:
-    """What multiplies a target's base hazard, given what had begun before ``days``."""
-    process = truth.process
-    loading, columns = process.loadings[target], process.columns
-    traits = truth.traits[row]
-    constant = np.exp((traits * loading).sum(axis=1) - 0.5 * (loading**2).sum()).astype(np.float64)
-    effects = []
-    for effect in process.effects:
-        if columns[effect.target] == target:
-            begins = truth.began if effect.kind == "prodrome" else truth.onset
-            since = begins[row, columns[effect.source]]
-            if effect.kind == "effect" and effect.source == LATENT:  # unseen yet: diagnosed after the usual lag
-                began = truth.began[row, columns[LATENT]]
-                hidden = (began < days) & (since >= days)
-                month = np.searchsorted(month_starts(), began, side="right") + LATENT_LAG
-                effects.append((np.where(hidden, month, NEVER), effect.hazard_ratio))
-            month = np.searchsorted(month_starts(), since, side="right") + round(effect.latency_days / 30.44)
-            month = np.where(since < truth.entry[row], -1, month)  # brought along: in force from entry on
-            effects.append((np.where(since < days, month, NEVER), effect.hazard_ratio))
-    return _Risk(target, constant, effects)
+def risk(process: Process, posterior: Posterior, outcome: Outcome) -> Floats:
+    """(n,) probability that the outcome is recorded, with death and moving away as competing events."""
+    record, years = posterior.record, (outcome.horizon - outcome.delay) / YEAR
+    factors, death = trait_factors(process), process.death
+    middle = record.today + outcome.delay + (outcome.horizon - outcome.delay) // 2
+    age = np.clip((middle - record.born) // YEAR, 0, AGES - 1).astype(np.int64)
+    rates = process.base[age, record.sex].astype(np.float64) * posterior.factors
+    latent = beginning(process, posterior, rates[:, process.index(LATENT)], years)
+    prodrome = Effects(process, "prodrome")
+    rates[:, prodrome.target] *= 1 + latent.unseen[:, None] * prodrome.excess
+    dying = rates[:, death, None] * factors[None, :, death]
+    if outcome.death:
+        wanted, other, kept = dying, np.full_like(dying, LEAVE_RATE), np.ones(len(record))
+    else:
+        wrong = record.codings / np.maximum((record.today - record.entry) / YEAR, 1) * WRONG_CODE / death
+        wanted = np.repeat((wrong * outcome.shares[:, record.site].sum(axis=0))[:, None], len(factors), axis=1)
+        kept = np.ones(len(record))
+        for disease in outcome.diseases:
+            share = outcome.shares[disease, record.site]
+            new = rates[:, disease, None] * factors[None, :, disease] * share[:, None]
+            if process.diseases[disease].category == LATENT:
+                lost = np.exp(-(LEAVE_RATE + rates[:, death]) * years / 2)
+                kept *= 1 - latent.seen * _recorded_share(process, int(disease), years) * lost
+                continue
+            unseen = _unseen(process, posterior, int(disease), years)
+            wanted += new * (_recorded_share(process, int(disease), years) * unseen.absent)[:, None]
+            kept *= 1 - unseen.caught * share
+            kept *= np.exp(-_again(process, posterior, outcome, int(disease), years))
+        other = LEAVE_RATE + dying
+    total = wanted + other
+    new_one = (posterior.weights * (wanted / total * -np.expm1(-total * years))).sum(axis=1)
+    return np.asarray((1 - (1 - new_one) * kept) * posterior.here)
 
 
-def _hazard(truth: Truth, risk: _Risk, row: IntArray, month: IntArray) -> NDArray[np.float64]:
-    """Yearly hazard in a month."""
-    process, starts = truth.process, month_starts()
-    last = len(starts) - 1
-    middle = starts[np.minimum(month, last)] + 15 + np.maximum(month - last, 0) * 30
-    age = np.clip((middle - truth.born[row]) // 365.25, 0, 110).astype(np.int64)
-    hazard = process.base[age, truth.sex[row], risk.target] * risk.constant
-    for since, ratio in risk.effects:
-        hazard *= np.where(since <= month, ratio, 1.0)
-    return np.asarray(hazard)
+def _unseen(process: Process, posterior: Posterior, disease: int, years: float) -> Hidden:
+    """Of a disease that can come but once: whether it is there already. One that can come again always can."""
+    n = len(posterior.record)
+    if not process.chronic[disease]:
+        return Hidden(absent=np.ones(n), caught=np.zeros(n))
+    found = hidden(process, posterior, disease, years)
+    recorded_ = posterior.record.first[:, disease] < NEVER
+    return Hidden(
+        absent=np.where(recorded_, 1 - posterior.known[:, disease], found.absent),
+        caught=np.where(recorded_, 0, found.caught),
+    )
 
 
-def _begins(truth: Truth, target: int, row: IntArray, days: IntArray) -> NDArray[np.float64]:
-    """Share of the hazard that becomes a record: 0 where a chronic disease is there already."""
-    process = truth.process
-    if target == process.death:
-        return np.ones(len(row))
-    if not process.chronic[target]:
-        return np.full(len(row), 1 - ACUTE_NEVER)
-    ratio = LATE_DAYS / HORIZON
-    caught = 1 - ratio * -np.expm1(-1 / ratio)
-    return np.where(truth.began[row, target] < days, 0.0, 1 - NEVER_SHARE - LATE_SHARE * (1 - caught))
+def _recorded_share(process: Process, disease: int, years: float) -> float:
+    """Share of the onsets within the horizon that are recorded within it."""
+    if not process.chronic[disease]:
+        return 1 - ACUTE_NEVER
+    ratio = LATE_DAYS / (years * YEAR)
+    in_time = 1 - ratio * -np.expm1(-1 / ratio)
+    return float(1 - NEVER_SHARE - LATE_SHARE * (1 - in_time))
 
 
-def _catches_up(truth: Truth, target: int, row: IntArray, days: IntArray) -> NDArray[np.float64]:
-    """Yearly rate at which a disease that is there, but not in the record, is written down."""
-    process = truth.process
-    if target == process.death or not process.chronic[target]:
-        return np.zeros(len(row))
-    there = truth.onset[row, target] < days
-    rates = np.array([365.25 / CARRIED_DAYS, 365.25 / LATE_DAYS, 0.0])
-    again = process.diseases[target].recode * VISITS_A_YEAR
-    return np.where(there, np.where(truth.since[row, target] < days, again, rates[truth.kind[row, target]]), 0.0)
+def _again(process: Process, posterior: Posterior, outcome: Outcome, disease: int, years: float) -> Floats:
+    """(n,) codings of the outcome expected from a disease that is in the record: at visits, what is acute while fresh.
+
+    Where those who had the outcome are out of scope, the disease bore another code so far.
+    """
+    record = posterior.record
+    share = outcome.shares[disease, record.site] * (1 - SAME_CODE if outcome.first else 1.0)
+    share = np.where(outcome.first & (outcome.shares[disease, record.site] >= 1), 0.0, share)
+    left = np.full(len(record), years)
+    if not process.chronic[disease]:
+        left = np.clip((EPISODE_DAYS - record.fresh[:, disease]) / YEAR, 0, years)
+    visits = posterior.visit_rate * process.diseases[disease].recode * share * left
+    return np.asarray(np.where(record.first[:, disease] < NEVER, posterior.known[:, disease] * visits, 0.0))
 
 
 def write_predictions(run: TrainingRun) -> Path:
     """Write ``predictions/oracle.parquet`` of a training run: held-out and tuning patients at every index day.
 
-    Labels of a subject that the truth does not know are left out.
-
     Raises:
-        NotFoundError: the demo hospital is not loaded, or none of the tasks is one of its outcomes.
+        NotFoundError: the demo hospital is not loaded, or the oracle knows none of the tasks.
     """
-    tasks = [task for task in get_settings().tasks if task in OUTCOMES and run.labels(task).exists()]
-    if not tasks:
-        raise NotFoundError("no task of this run has an oracle", f"label one of {', '.join(sorted(OUTCOMES))} first")
-    truth = read_truth()
-    frames = [_predict(truth, task, pl.read_parquet(run.labels(task))) for task in tasks]
-    path = run.predictions("oracle")
-    table = pl.concat(frames).sort("task", "subject_id", "prediction_time").to_arrow()
+    from ml.cohorts import load_tasks
+
+    process = read_process()
+    tasks = load_tasks(tuple(task for task in get_settings().tasks if run.labels(task).exists()))
+    outcomes = {task.name: outcome_of(process, task) for task in tasks}
+    known = {name: outcome for name, outcome in outcomes.items() if outcome is not None}
+    if not known:
+        raise NotFoundError("no task of this run has an oracle", "label death or a task of diagnoses first")
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
+    path, sink = run.predictions("oracle"), pa.BufferOutputStream()
+    pq.write_table(predictions(run, process, known).to_arrow(), sink)
     write_bytes(path, sink.getvalue().to_pybytes())
     return path
 
 
-def _predict(truth: Truth, task: str, labels: pl.DataFrame) -> pl.DataFrame:
-    wanted = labels.filter((pl.col("split") != "train") & pl.col("subject_id").is_in(truth.person_id.tolist()))
-    origin = pl.lit(START)
-    since = wanted.select((pl.col("prediction_time").dt.date() - origin).dt.total_days()).to_series().to_numpy()
-    risks = true_risks(truth, task, wanted["subject_id"].to_numpy(), since.astype(np.int64))
-    return wanted.select(
-        "subject_id",
-        pl.col("prediction_time").cast(pl.Datetime("us")),
-        "boolean_value",
-        pl.Series("predicted_boolean_probability", risks, dtype=pl.Float64),
-        pl.lit(task).alias("task"),
-        "split",
-    )
+def predictions(
+    run: TrainingRun, process: Process, outcomes: Mapping[str, Outcome], splits: tuple[str, ...] = JUDGED
+) -> pl.DataFrame:
+    """The oracle's answers to a run's labels of patients of these splits; columns of the MEDS evaluation schema and
+    ``task`` and ``split``, ordered.
+    """
+    from ml.cohorts.views import views_at
+
+    labels = {name: pl.read_parquet(run.labels(name)).filter(pl.col("split").is_in(splits)) for name in outcomes}
+    wanted = pl.concat([frame.select("subject_id") for frame in labels.values()]).unique()
+    frames = []
+    for shard in range(run.snapshot.shards):
+        for day, view in zip(run.index_days, views_at(run.snapshot, run.index_days, shard), strict=True):
+            mine = view.join(wanted, on="subject_id", how="semi")
+            frames += list(_answers(labels, risks(process, outcomes, mine, day), day))
+    return pl.concat(frames).sort("task", "subject_id", "prediction_time")
+
+
+def _answers(labels: Mapping[str, pl.DataFrame], found: pl.DataFrame, day: date) -> Iterator[pl.DataFrame]:
+    for name, frame in labels.items():
+        rows = frame.filter(pl.col("prediction_time").dt.date() == day + timedelta(days=1))
+        yield rows.join(found.select("subject_id", name), on="subject_id").select(
+            "subject_id",
+            pl.col("prediction_time").cast(pl.Datetime("us")),
+            "boolean_value",
+            pl.col(name).alias("predicted_boolean_probability"),
+            pl.lit(name).alias("task"),
+            "split",
+        )

@@ -17,13 +17,14 @@ import polars as pl
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from ml.cohorts import CORE_BEHRT, load_tasks, prediction_time, read_evaluability, tasks_of
+from ml.cohorts import CORE_BEHRT, load_tasks, read_evaluability, tasks_of
 from ml.cohorts.tasks import Task
 from ml.common.errors import VigilError
 from ml.common.files import sha256_json
 from ml.demo.generate import Order as Hospitals
-from ml.demo.oracle import OUTCOMES, true_risks, truth_of
-from ml.demo.process import START
+from ml.demo.generate import process_of
+from ml.demo.oracle import predictions
+from ml.demo.outcomes import outcome_of
 from ml.evaluation.baselines import PENALTIES, TaskRows, fit_boosting, fit_logistic, make_design
 from ml.evaluation.features import Features, make_features
 from ml.evaluation.results import LIGHTGBM, LOGISTIC_REGRESSION, ORACLE
@@ -38,7 +39,6 @@ from ml.training.inference import logits_of
 from ml.training.judge import macro_auroc
 
 BASELINES = (LOGISTIC_REGRESSION, LIGHTGBM)
-ORACLE_TASKS = {"death": "death", "death_60_plus": "death", "stroke": "stroke"}  # of the ladder's, and whose risk it is
 STOP_CONTROLS = 2  # rows without any outcome that early stopping looks at, for each with one
 
 
@@ -218,18 +218,20 @@ class LadderBench:
         return self._baselines
 
     def _oracle(self) -> Outcome:
-        """True risks of the held-out rows where the oracle knows the outcome; NaN elsewhere."""
-        truth = truth_of(self.plan.hospital.preset, self.place.truth)
-        days = np.array([(prediction_time(day).date() - START).days for day in self.place.run.index_days])
-        risks = np.full(self.judged.labels.shape, np.nan)
-        for column, task in enumerate(self.tasks):
-            if ORACLE_TASKS.get(task) in OUTCOMES:
-                risks[:, column] = true_risks(
-                    truth, ORACLE_TASKS[task], self.judged.subjects, days[self.judged.index - 1]
-                )
+        """The oracle's risks of the held-out rows; NaN where it does not know the outcome."""
+        process = process_of(self.plan.hospital.preset)
+        known = {task.name: outcome_of(process, task) for task in self.outcomes}
+        answers = predictions(self.place.run, process, {n: o for n, o in known.items() if o is not None}, ("held_out",))
+        keys = self.place.keys(self.judged)
+        wide = answers.pivot("task", index=keys.columns, values="predicted_boolean_probability")
+        wide = keys.join(wide, on=keys.columns, how="left", maintain_order="left")
+        columns = [wide[t].to_numpy() if t in wide.columns else np.full(len(keys), np.nan) for t in self.tasks]
+        risks = np.stack(columns, axis=1)
         found = self._by_task(self.judged.labels, risks)
-        known = {task: found[task] for task in self.tasks if task in ORACLE_TASKS}
-        return Outcome({"fold": {}, "held_out": known}, risks.astype(np.float32))
+        return Outcome(
+            {"fold": {}, "held_out": {t: found[t] for t in self.tasks if known[t] is not None}},
+            risks.astype(np.float32),
+        )
 
 
 def _logistic(design: sp.csr_matrix, rows: TaskRows) -> NDArray[np.float64]:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ml.demo.ceiling import read_truth, truth_of
 from ml.demo.events import commit_hospital
 from ml.demo.generate import Order
 from ml.demo.load import advance, load_demo
-from ml.demo.oracle import read_truth, truth_of
 from ml.demo.process import END
 from ml.extraction import extract
 from ml.settings import Settings, get_settings, other_settings

@@ -96,8 +96,7 @@ def test_the_ladder_has_every_rung_and_its_references(heads: Ran) -> None:
     assert names[-1] == "+ BiGRU (CORE-BEHRT)"
     assert len(names) == 4 + 11
     oracle = {row[0]: row[-1] for row in outcomes.rows if row[-1] is not None}
-    assert set(oracle) <= {"death", "death 60 plus", "stroke"}
-    assert oracle
+    assert "death 60 plus" in oracle
     assert json.loads((folder / "cells" / "oracle-f0.json").read_text())["values"]["fold"] == {}
 
 
