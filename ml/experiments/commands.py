@@ -47,6 +47,12 @@ def presets(scale: ScaleOption = "small", page: PageOption = None, show: ShowOpt
     _run("presets", scale, page, show)
 
 
+@app.command("oracle-gap")
+def oracle_gap(scale: ScaleOption = "small", page: PageOption = None, show: ShowOption = False) -> None:
+    """How far the best model is from the oracle, which reads the same record and knows the process."""
+    _run("oracle-gap", scale, page, show)
+
+
 def _run(name: Name, scale: Literal["tiny", "small", "full"], page: Path | None, show: bool) -> None:
     from ml.experiments.run import run
 

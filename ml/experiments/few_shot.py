@@ -18,7 +18,7 @@ from ml.demo.generate import Order as Hospitals
 from ml.evaluation.baselines import PENALTIES, TaskRows, fit_boosting, fit_logistic, make_design
 from ml.evaluation.boosting import LEAST_IN_LEAF
 from ml.evaluation.features import Features, make_features
-from ml.evaluation.results import LIGHTGBM, LOGISTIC_REGRESSION
+from ml.evaluation.results import LIGHTGBM, LOGISTIC_REGRESSION, ORACLE
 from ml.experiments.cells import Cells, Outcome, Worker
 from ml.experiments.draws import Draw, Order, thinned
 from ml.experiments.hospital import Hospital
@@ -90,11 +90,16 @@ class Plan:
         presets = {variant.name: self.resolved(variant).model_dump() for variant in self.variants}
         return sha256_json({**asdict(self), "presets": presets, "identity": self.hospital.identity})
 
+    @property
+    def unlabelled(self) -> tuple[str, ...]:
+        """Variants that see no label."""
+        return tuple(v.name for v in self.variants if v.start == "zero-shot")
+
     def cells(self) -> Iterator[Cell]:
         """Every cell, repeat by repeat, so that what is done at any time has all sizes and models."""
         names = [v.name for v in self.variants if v.start != "zero-shot"] + list(BASELINES)
         for task in self.tasks:
-            yield from (Cell(task, v.name, 0, 0) for v in self.variants if v.start == "zero-shot")
+            yield from (Cell(task, name, 0, 0) for name in (ORACLE, *self.unlabelled))
             for repeat in range(max(self.repeats, self.repeats_of_all)):
                 for size in (*self.sizes, None):
                     if repeat < (self.repeats_of_all if size is None else self.repeats):
@@ -160,6 +165,10 @@ class Bench:
     def _work(self, name: str) -> Outcome:
         cell = self.by_name[name]
         ground = self.ground(cell.task)
+        if cell.model == ORACLE:
+            risks = self.place.oracle(ground.judged, (cell.task,))[:, 0]
+            known = not np.isnan(risks).any()
+            return _judged(ground, risks, 0, 0) if known else Outcome({"reason": "the oracle does not know this task"})
         if cell.size == 0:
             return _judged(ground, self._zero_shot(cell, ground), 0, 0)
         draw = Order.of(ground.pool, self.plan.seed, cell.repeat).draw(cell.size, self.plan.share)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ml.evaluation.results import ORACLE
 from ml.experiments.cells import Outcome
 from ml.experiments.few_shot import ALL, BASELINES, Bench, Plan
 from ml.experiments.pictures import curves
@@ -51,11 +52,11 @@ def results(plan: Plan, bench: Bench, outcomes: dict[str, Outcome], pairs: tuple
         title = f"{_words(task)}: AUROC by labelled patients; mean and 95 % interval over the repeats."
         tables.append(Table(f"auroc{suffix}", title, ("labelled", "repeats", *map(model_label, models)), rows))
         tables.append(_differences(task, suffix, sizes, cells, pairs))
-        zero = [v.name for v in plan.variants if v.start == "zero-shot" and (v.name, 0) in cells]
+        zero = [name for name in (ORACLE, *plan.unlabelled) if (name, 0) in cells]
         if zero:
             title = f"{_words(task)}: without any label; AUROC and 95 % interval over held-out patients."
-            rows = tuple((name, over_draws(cells[name, 0].draws[0])) for name in zero)
-            tables.append(Table(f"zero-shot{suffix}", title, ("model", "AUROC"), rows))
+            rows = tuple((model_label(name), over_draws(cells[name, 0].draws[0])) for name in zero)
+            tables.append(Table(f"without-labels{suffix}", title, ("model", "AUROC"), rows))
     return Results(
         plan.experiment,
         plan.digest,
@@ -131,9 +132,9 @@ def _picture(plan: Plan, found: dict[str, dict[tuple[str, int | None], Found]], 
         }
         for task, cells in found.items()
     }
-    zero = [v.name for v in plan.variants if v.start == "zero-shot"]
+    zero = [ORACLE, *plan.unlabelled]
     levels = {
-        _words(task): {name: float(cells[name, 0].values[0]) for name in zero if (name, 0) in cells}
+        _words(task): {model_label(name): float(cells[name, 0].values[0]) for name in zero if (name, 0) in cells}
         for task, cells in found.items()
     }
     return curves(panels, levels, last)

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-import polars as pl
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from ml.cohorts import CORE_BEHRT, load_tasks, read_evaluability, tasks_of
@@ -22,13 +19,9 @@ from ml.cohorts.tasks import Task
 from ml.common.errors import VigilError
 from ml.common.files import sha256_json
 from ml.demo.generate import Order as Hospitals
-from ml.demo.generate import process_of
-from ml.demo.oracle import predictions
-from ml.demo.outcomes import outcome_of
-from ml.evaluation.baselines import PENALTIES, TaskRows, fit_boosting, fit_logistic, make_design
-from ml.evaluation.features import Features, make_features
 from ml.evaluation.results import LIGHTGBM, LOGISTIC_REGRESSION, ORACLE
 from ml.experiments.cells import Cells, Outcome, Worker
+from ml.experiments.counted import Counted
 from ml.experiments.draws import thinned
 from ml.experiments.hospital import Hospital
 from ml.experiments.learning import Changes, Learner, part, preset_of
@@ -149,7 +142,7 @@ class LadderBench:
         self.judged = labelled_data(run, place.vocabulary, self.tasks, ("held_out",), run.index_days)
         self.fold = folds_of(self.pool.subjects, plan.folds, plan.seed)
         self.by_name = {cell.name: cell for cell in plan.cells()}
-        self._baselines: tuple[Features, NDArray[np.int64], NDArray[np.int64]] | None = None
+        self._counted: Counted | None = None
 
     def run(self, folder: Path, say: Callable[[str], None], train: bool = True) -> dict[str, Outcome]:
         """Every cell's outcome, by name. Not to train gives what is finished."""
@@ -194,48 +187,26 @@ class LadderBench:
     def _baseline(
         self, cell: RungCell, train: NDArray[np.int64], stop: NDArray[np.int64], judge: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        features, of_pool, of_judged = self._features()
-        answers = []
-        answered = np.concatenate((of_pool[judge], of_judged))
-        design = make_design(features, of_pool[train])
-        fit: Callable[[TaskRows], NDArray[np.float64]] = (
-            partial(fit_boosting, design.counts) if cell.model == LIGHTGBM else partial(_logistic, design.linear)
-        )
-        for column in range(len(self.tasks)):
-            known = [rows[~np.isnan(self.pool.labels[rows, column])] for rows in (train, stop)]
-            label = [self.pool.labels[rows, column] > 0.5 for rows in known]
-            rows = TaskRows(of_pool[known[0]], label[0], of_pool[known[1]], label[1], pl.DataFrame(), answered)
-            answers.append(fit(rows))
-        p = np.clip(np.stack(answers, axis=1), 1e-9, 1 - 1e-9)
-        scores = np.log(p / (1 - p))  # as the models' logits, of which the folds' mean is taken
+        if self._counted is None:
+            self._counted = Counted.of(self.place, self.pool, self.judged)
+        of_pool, of_judged = self._counted.rows
+        learn, choose = ((of_pool[rows], self.pool.labels[rows]) for rows in (train, stop))
+        scores = self._counted.logits(cell.model, learn, choose, np.concatenate((of_pool[judge], of_judged)))
         return scores[: len(judge)], scores[len(judge) :]
-
-    def _features(self) -> tuple[Features, NDArray[np.int64], NDArray[np.int64]]:
-        if self._baselines is None:
-            frames = [self.place.keys(data) for data in (self.pool, self.judged)]
-            features = make_features(self.place.run, frames)
-            self._baselines = features, features.find(frames[0]), features.find(frames[1])
-        return self._baselines
 
     def _oracle(self) -> Outcome:
         """The oracle's risks of the held-out rows; NaN where it does not know the outcome."""
-        process = process_of(self.plan.hospital.preset)
-        known = {task.name: outcome_of(process, task) for task in self.outcomes}
-        answers = predictions(self.place.run, process, {n: o for n, o in known.items() if o is not None}, ("held_out",))
-        keys = self.place.keys(self.judged)
-        wide = answers.pivot("task", index=keys.columns, values="predicted_boolean_probability")
-        wide = keys.join(wide, on=keys.columns, how="left", maintain_order="left")
-        columns = [wide[t].to_numpy() if t in wide.columns else np.full(len(keys), np.nan) for t in self.tasks]
-        risks = np.stack(columns, axis=1)
+        risks = self.place.oracle(self.judged, self.tasks)
         found = self._by_task(self.judged.labels, risks)
         return Outcome(
-            {"fold": {}, "held_out": {t: found[t] for t in self.tasks if known[t] is not None}},
+            {
+                "fold": {},
+                "held_out": {
+                    t: found[t] for t, column in zip(self.tasks, risks.T, strict=True) if not np.isnan(column).any()
+                },
+            },
             risks.astype(np.float32),
         )
-
-
-def _logistic(design: sp.csr_matrix, rows: TaskRows) -> NDArray[np.float64]:
-    return fit_logistic(design, rows, PENALTIES)
 
 
 def folds_of(subjects: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:

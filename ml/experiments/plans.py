@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from ml.demo.generate import Order
 from ml.experiments.few_shot import Plan, Variant
+from ml.experiments.gap import GapPlan
 from ml.experiments.ladder import LadderPlan
 from ml.experiments.learning import Changes
 from ml.experiments.side_by_side import SidePlan
@@ -89,6 +90,10 @@ LADDER_FULL = _changes(
     {"tokens": 500_000_000, "max_epochs": 150.0, "learning_rate": 5.0e-4},
     {"tokens": 50_000_000, "max_epochs": 20.0, "learning_rate": 5.0e-5, "evaluations": 20, "negatives": 1.0},
 )
+GAP_SMALL: Changes = {
+    "pretraining": {"tokens": 5_000_000},
+    "finetuning": {"tokens": 5_000_000, "evaluations": 8},
+}
 NIGHT: Changes = {"pretraining": {"learning_rate": 2.0e-3}}
 SIZES = (10, 20, 50, 100, 200, 500, 1_000)
 MORE_SIZES = (20, 50, 100, 200, 500, 1_000)
@@ -135,3 +140,12 @@ def presets(scale: Scale) -> SidePlan:
     if scale == "small":
         return SidePlan(Order(20_000, "general", SEED), 2_400_000, 900_000, {})
     return SidePlan(Order(500_000, "general", SEED), 1_000_000_000, 200_000_000, {})
+
+
+def oracle_gap(scale: Scale) -> GapPlan:
+    """The night's model, given what a larger hospital has, against the oracle."""
+    if scale == "tiny":
+        return GapPlan(TINY_HOSPITAL, (("night", "night", TINY),), least_events=10, trainings=1)
+    if scale == "small":
+        return GapPlan(Order(100_000, "general", SEED), (("night", "night", GAP_SMALL),))
+    return GapPlan(Order(500_000, "general", SEED), (("night", "night", GAP_SMALL), ("vigil", "vigil", {})))

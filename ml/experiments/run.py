@@ -10,14 +10,23 @@ from typing import Literal
 
 from ml.common.files import write_json
 from ml.experiments.few_shot import Bench, Plan
+from ml.experiments.gap import GapBench, GapPlan
 from ml.experiments.hospital import hospital
 from ml.experiments.ladder import LadderBench, LadderPlan
-from ml.experiments.plans import EXPECTED, Scale, core_behrt_ladder, next_visit_head, presets, pretraining_gain
+from ml.experiments.plans import (
+    EXPECTED,
+    Scale,
+    core_behrt_ladder,
+    next_visit_head,
+    oracle_gap,
+    presets,
+    pretraining_gain,
+)
 from ml.experiments.side_by_side import SideBench, SidePlan
 from ml.experiments.tables import Results
 from ml.settings import get_settings
 
-Name = Literal["core-behrt-ladder", "next-visit-head", "pretraining-gain", "presets"]
+Name = Literal["core-behrt-ladder", "next-visit-head", "pretraining-gain", "presets", "oracle-gap"]
 Say = Callable[[str], None]
 HEAD_PAIRS = (("mask", "binary"), ("sum", "binary"), ("mask", "logistic_regression"), ("mask", "lightgbm"))
 GAIN_PAIRS = (("pretrained", "from scratch"), ("pretrained", "logistic_regression"), ("pretrained", "lightgbm"))
@@ -46,6 +55,11 @@ def run(name: Name, scale: Scale, say: Say, train: bool = True) -> tuple[Results
 
             ladder = LadderBench(plan, place, root)
             found = ladder_results.results(plan, ladder, ladder.run(folder, say, train))
+        elif isinstance(plan, GapPlan):
+            from ml.experiments import gap_results
+
+            gap = GapBench(plan, place, root)
+            found = gap_results.results(plan, gap, gap.run(folder, say, train))
         elif isinstance(plan, SidePlan):
             from ml.experiments import side_results
 
@@ -61,13 +75,14 @@ def run(name: Name, scale: Scale, say: Say, train: bool = True) -> tuple[Results
     return found, folder
 
 
-def plan_of(name: Name, scale: Scale) -> Plan | LadderPlan | SidePlan:
+def plan_of(name: Name, scale: Scale) -> Plan | LadderPlan | SidePlan | GapPlan:
     """The plan of an experiment."""
-    plans: dict[Name, Callable[[Scale], Plan | LadderPlan | SidePlan]] = {
+    plans: dict[Name, Callable[[Scale], Plan | LadderPlan | SidePlan | GapPlan]] = {
         "core-behrt-ladder": core_behrt_ladder,
         "next-visit-head": next_visit_head,
         "pretraining-gain": pretraining_gain,
         "presets": presets,
+        "oracle-gap": oracle_gap,
     }
     return plans[name](scale)
 

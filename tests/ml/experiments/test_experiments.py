@@ -41,12 +41,14 @@ def cells(folder: Path) -> dict[str, int]:
 
 def test_the_heads_are_compared_at_every_size_with_both_baselines(heads: Ran) -> None:
     results, folder = heads
-    table = {name: json.loads((folder / "results.json").read_text())["tables"][name] for name in ("auroc", "zero-shot")}
+    table = {
+        name: json.loads((folder / "results.json").read_text())["tables"][name] for name in ("auroc", "without-labels")
+    }
     assert [row["labelled"] for row in table["auroc"]] == ["10", "20", "all"]
     models = {"binary", "sum", "mask", "logistic regression", "LightGBM"}
     assert all(models | {"labelled", "repeats"} == set(row) for row in table["auroc"])
     assert all(0 <= row[model]["value"] <= 1 for row in table["auroc"] for model in models)
-    assert [row["model"] for row in table["zero-shot"]] == ["sum, zero-shot", "mask, zero-shot"]
+    assert [row["model"] for row in table["without-labels"]] == ["the oracle", "sum, zero-shot", "mask, zero-shot"]
     rows = list(csv.DictReader((folder / "differences.csv").open()))
     assert {row["difference"] for row in rows} >= {"mask − binary", "sum − binary"}
     ElementTree.fromstring(results.figure)
@@ -80,7 +82,7 @@ def test_only_a_cell_that_is_lost_or_damaged_is_done_again_and_gives_the_same(he
 
 def test_the_gain_of_pretraining_is_measured_on_the_same_hospital(heads: Ran) -> None:
     results, folder = run("pretraining-gain", "tiny", print)
-    assert [table.name for table in results.tables] == ["auroc", "differences"]
+    assert [table.name for table in results.tables] == ["auroc", "differences", "without-labels"]
     assert "from scratch" in results.tables[0].columns
     hospitals = list((get_settings().data_dir / "experiments" / "hospitals").iterdir())
     assert len(hospitals) == 1
@@ -135,7 +137,7 @@ def test_no_result_names_a_patient_or_a_small_count(heads: Ran) -> None:
     assert [people(count) for count in (10, 11, 1_234)] == ["fewer than 11", "11", "1,234"]
 
 
-@pytest.mark.parametrize("name", ["core-behrt-ladder", "next-visit-head", "pretraining-gain"])
+@pytest.mark.parametrize("name", ["core-behrt-ladder", "next-visit-head", "pretraining-gain", "oracle-gap"])
 @pytest.mark.parametrize("scale", ["tiny", "small", "full"])
 def test_equal_plans_have_equal_digests_and_any_change_another(name: Name, scale: str) -> None:
     plan = plan_of(name, scale)  # type: ignore[arg-type]
@@ -143,3 +145,18 @@ def test_equal_plans_have_equal_digests_and_any_change_another(name: Name, scale
     assert plan.digest != replace(plan, seed=1).digest
     assert plan.digest != replace(plan, hospital=replace(plan.hospital, seed=1)).digest
     assert len({cell.name for cell in plan.cells()}) == len(list(plan.cells()))
+
+
+def test_the_best_model_stands_beside_the_oracle_and_lightgbm_outcome_by_outcome(heads: Ran) -> None:
+    results, folder = run("oracle-gap", "tiny", print)
+    macro = {row["model"]: row for row in json.loads((folder / "results.json").read_text())["tables"]["macro"]}
+    assert set(macro) == {"night", "logistic regression", "LightGBM", "the oracle"}
+    night, oracle = macro["night"], macro["the oracle"]
+    gap = night["macro AUROC"]["value"] - oracle["macro AUROC"]["value"]
+    assert night["less the oracle's"]["value"] == pytest.approx(gap)
+    assert night["less the oracle's"]["low"] < gap < night["less the oracle's"]["high"]
+    assert oracle["less the oracle's"] is None
+    outcomes = results.tables[1]
+    assert "death 60 plus" in [row[0] for row in outcomes.rows]
+    assert all(0 <= row[k] <= 1 for row in outcomes.rows for k in range(2, 6))  # type: ignore[operator]
+    ElementTree.fromstring(results.figure)
