@@ -124,7 +124,8 @@ class GapBench:
             return self._outcome(self.counted.logits(cell.model, train, stop, of_judged))
         preset, seed = self.plan.presets[cell.model], self.plan.seed + 1 + cell.training
         stop_rows = thinned(self.tuning.labels, STOP_CONTROLS, np.random.default_rng(self.plan.seed))
-        model = self.learner.start(preset, load_tasks(self.tasks), seed)
+        encoder = preset.model.layers > 0  # without one there is nothing to pretrain
+        model = self.learner.start(preset, load_tasks(self.tasks), seed, pretrained=encoder)
         self.learner.finetune(model, preset, seed, self.training, part(self.tuning, stop_rows))
         return self._outcome(logits_of(model, self.judged.source))
 

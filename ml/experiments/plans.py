@@ -145,7 +145,9 @@ def presets(scale: Scale) -> SidePlan:
 def oracle_gap(scale: Scale) -> GapPlan:
     """The night's model, given what a larger hospital has, against the oracle."""
     if scale == "tiny":
-        return GapPlan(TINY_HOSPITAL, (("night", "night", TINY),), least_events=10, trainings=1)
+        gru: Changes = {**TINY, "model": {**TINY["model"], "layers": 0}}
+        return GapPlan(TINY_HOSPITAL, (("night", "night", TINY), ("GRU", "gru", gru)), least_events=10, trainings=1)
+    variants = (("night", "night", GAP_SMALL), ("GRU", "gru", GAP_SMALL))
     if scale == "small":
-        return GapPlan(Order(100_000, "general", SEED), (("night", "night", GAP_SMALL),))
-    return GapPlan(Order(500_000, "general", SEED), (("night", "night", GAP_SMALL), ("vigil", "vigil", {})))
+        return GapPlan(Order(100_000, "general", SEED), variants)
+    return GapPlan(Order(500_000, "general", SEED), (*variants, ("vigil", "vigil", {})))

@@ -24,7 +24,7 @@ class ModelPreset(_Frozen):
     """Shape and switches of the model; `ml.models.config` says what each means."""
 
     hidden: int = Field(gt=0)
-    layers: int = Field(gt=0)
+    layers: int = Field(ge=0, description="0: no encoder; pooled by a GRU, that is a recurrent baseline")
     heads: int = Field(gt=0)
     feedforward: int = Field(gt=0)
     dropout: float = Field(ge=0, lt=1)

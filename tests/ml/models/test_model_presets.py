@@ -22,7 +22,7 @@ from ml.sequences.vocabulary import EMPTY, grow
 def test_presets_parse_and_an_unknown_one_names_the_known() -> None:
     assert load_preset("night").model.hidden == 96
     assert load_preset("night").model.layers == 4
-    with pytest.raises(ConfigError, match=r"no preset 'noon'.*med-bert, night, tiny, vigil"):
+    with pytest.raises(ConfigError, match=r"no preset 'noon'.*gru, med-bert, night, tiny, vigil"):
         load_preset("noon")
 
 
