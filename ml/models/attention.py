@@ -77,6 +77,10 @@ class Rotation:
         angle = places[:, None, None].float() * rate
         return cls(angle.cos(), angle.sin())
 
+    def at(self, places: Tensor) -> Rotation:
+        """The angles of one place of each sequence, for ``[batch, 1, heads, size]``."""
+        return Rotation(self.cosine[places][:, None], self.sine[places][:, None])
+
     def turn(self, vectors: Tensor) -> Tensor:
         """``[..., tokens, heads, size]`` → the same, neighbouring features turned as pairs."""
         first, second = vectors[..., 0::2], vectors[..., 1::2]
@@ -102,10 +106,11 @@ def attention(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tens
     """Scaled dot-product attention of each sequence to itself (Vaswani 2017, eq. 1).
 
     Args:
-        query, key, value: ``[batch, width, heads, size]``, or ``[total, heads, size]`` in a packed layout.
+        query, key, value: ``[batch, width, heads, size]``, or ``[total, heads, size]`` in a packed layout. In a padded
+            one there may be fewer queries than keys.
 
     Returns:
-        The same shape.
+        The shape of ``query``.
     """
     on_gpu = query.device.type == "cuda"
     if layout.real is not None:

@@ -12,7 +12,7 @@ from ml.models.config import MedBertConfig
 from ml.models.dropout import Dropout
 from ml.models.embeddings import age_feature
 from ml.models.inputs import Inputs
-from ml.models.pooling import Pool, last, pooled
+from ml.models.pooling import Pool, pooled
 from ml.sequences.vocabulary import SPECIALS
 
 AGE_POWERS = 3  # the heads see the age, its square and its cube
@@ -73,8 +73,8 @@ class CodeHeads(nn.Module):
         self.pool = Pool(config) if config.head == "sum" else None
 
     def forward(self, hidden: Tensor, inputs: Inputs) -> Tensor:
-        """``[batch, length, hidden]`` → ``[batch, hidden]``."""
-        return last(hidden, inputs) if self.pool is None else self.pool(hidden, inputs)
+        """``[batch, length, hidden]`` → ``[batch, hidden]``; of the [MASK] alone ``[batch, 1, hidden]`` comes in."""
+        return hidden[:, 0] if self.pool is None else self.pool(hidden, inputs)
 
 
 class LongStay(nn.Module):

@@ -71,10 +71,14 @@ class Family:
         check_vocabulary(self.config, vocabulary)
         self.shown = CompiledForm.of(self.config.form(), vocabulary)
 
-    def encode(self, inputs: Inputs) -> Tensor:
-        """``[batch, length, hidden]``; what stands at padding is undefined."""
+    def encode(self, inputs: Inputs, at: Tensor | None = None) -> Tensor:
+        """``[batch, length, hidden]``; what stands at padding is undefined.
+
+        Args:
+            at: ``[batch]`` the one place of each sequence that is asked for; then ``[batch, 1, hidden]``.
+        """
         layout = layout_of(inputs.lengths, inputs.tokens.shape[1], self.encoder.head_size, self.packed)
-        return self.encoder(self.embeddings(inputs), layout)
+        return self.encoder(self.embeddings(inputs), layout, at)
 
     def decode(self, hidden: Tensor) -> Tensor:
         """Logits of the codes: ``[n, hidden]`` → ``[n, vocabulary]``."""
@@ -102,10 +106,16 @@ class Family:
         """Logits of the outcomes, before calibration: ``[batch, outcomes]``, whatever the kind of head."""
         if self.heads is None:
             raise VigilError("the model has no outcome heads", "fine-tune it first")
-        hidden = self.encode(inputs)
+        hidden = self.encode(inputs, self._read_at(inputs))
         if isinstance(self.heads, Heads):
             return self.heads(hidden, inputs, self.embeddings.parents)
         return log_odds(self.decode(self.heads(hidden, inputs)), self.config.outcome_codes)
+
+    def _read_at(self, inputs: Inputs) -> Tensor | None:
+        """``[batch]`` the one place of each sequence that the outcome heads read; None where they read all."""
+        if self.config.head == "mask":
+            return inputs.lengths - 1
+        return torch.zeros_like(inputs.lengths) if self.config.pooling == "first" else None
 
     def zero_shot(self, inputs: Inputs, kind: Literal["sum", "mask"]) -> Tensor:
         """Logits of the outcomes ``[batch, outcomes]`` from pretraining alone.
@@ -120,10 +130,10 @@ class Family:
         check_outcome_codes(self.config)
         if kind == "mask" and not bool((last(inputs.tokens, inputs) == MASK).all()):
             raise VigilError("a sequence does not end on [MASK]", "present the sequences in a form with next_visit")
-        hidden = self.encode(inputs)
+        if kind == "mask":
+            return log_odds(self.decode(self.encode(inputs, inputs.lengths - 1)[:, 0]), self.config.outcome_codes)
         plain = self.config.pooling if self.config.pooling in ("first", "mean", "max", "sum") else "mean"
-        state = last(hidden, inputs) if kind == "mask" else pooled(hidden, inputs, plain)
-        return log_odds(self.decode(state), self.config.outcome_codes)
+        return log_odds(self.decode(pooled(self.encode(inputs), inputs, plain)), self.config.outcome_codes)
 
     def risks(self, inputs: Inputs) -> Tensor:
         """Calibrated probabilities ``[batch, outcomes]``."""
