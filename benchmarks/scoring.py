@@ -3,7 +3,8 @@
 Run: python -m benchmarks.scoring [--threads 2] [--rounds 3] [--patients 2000] [--vocabulary 10000]
 
 Hidden 192, 6 layers, 6 heads, feed-forward 768, 4 outcomes, read off the first token as BERT's classifier does;
-sequences of `benchmarks.sick_people`: log-normal lengths of mean 76, at most 512; weights as they are drawn. Patients per second of the clock, in interleaved rounds:
+sequences of `benchmarks.sick_people`: log-normal lengths of mean 76, at most 512; weights as they are drawn. Patients
+per second of the clock, in interleaved rounds:
 - vigil: `ml.training.inference.risks_of`, as the night scores: batches gathered within the clock, from sequences to
   calibrated risks of all outcomes in one pass;
 - hugging-face-512: BertForSequenceClassification, 32 patients padded to 512, in inference mode;
