@@ -121,13 +121,6 @@ def live(process: Process, effects: Effects, record: Recorded, beliefs: Beliefs)
     return Histories(before, since, unseen, had, now)
 
 
-def still_unrecorded(days: Floats) -> Floats:
-    """Share of the chronic diseases brought along that are in no record so many days after entry."""
-    late = LATE_SHARE * np.exp(-days / LATE_DAYS)
-    carried = (1 - NEVER_SHARE - LATE_SHARE) * CARRIED_LATE * np.exp(-days / CARRIED_DAYS)
-    return np.asarray(NEVER_SHARE + late + carried)
-
-
 @njit(nogil=True)
 def _age(days: float, last: int) -> int:
     return int(min(max(days // YEAR, 0), last))

@@ -18,7 +18,10 @@ from ml.demo.events import commit_hospital
 from ml.demo.generate import Order, process_of
 from ml.demo.oracle import predictions, risks
 from ml.demo.outcomes import Outcome, outcome_of
+from ml.demo.posterior import infer, trait_points
 from ml.demo.process import END, START, load_process
+from ml.demo.recorded import recorded
+from ml.demo.simulate import NEVER
 from ml.settings import other_settings
 
 TASKS = ("death", "heart_failure", "pneumonia", "type_2_diabetes")
@@ -90,6 +93,26 @@ def test_the_same_record_gives_the_same_risks_whoever_else_is_in_it(run: tuple[T
     among = risks(PROCESS, outcomes("death"), view, run[0].test_day)
     both = alone.join(among, on="subject_id", suffix="_among")
     assert np.allclose(both["death"], both["death_among"])
+
+
+def test_what_is_believed_of_traits_and_of_hidden_diseases_is_true_on_average(run: tuple[TrainingRun, Path]) -> None:
+    truth = truth_of("general", run[1] / "truth")
+    with other_settings(data=run[1], event_log=run[1] / "event_log", shards=2):
+        view = next(iter(views_at(run[0].snapshot, (run[0].test_day,), 0)))
+    posterior = infer(PROCESS, recorded(PROCESS, view, run[0].test_day))
+    record, row = posterior.record, np.searchsorted(truth.person_id, posterior.record.subjects)
+    assert np.allclose(posterior.weights.sum(axis=1), 1)
+    believed = posterior.weights @ trait_points()
+    for trait in range(4):  # of a true posterior's mean the regression of the truth on it has slope one
+        assert 0.75 < np.polyfit(believed[:, trait], truth.traits[row, trait], 1)[0] < 1.25
+    there, unrecorded = truth.began[row][:, :-1] < record.today, record.first >= NEVER
+    for kind in (PROCESS.chronic, ~PROCESS.chronic):
+        hidden_ = (there & unrecorded)[:, kind].sum()
+        assert 0.85 < (posterior.histories.unseen * unrecorded)[:, kind].sum() / hidden_ < 1.15
+    wrong = ~there & ~unrecorded
+    assert 0.6 < (1 - posterior.known)[~unrecorded].sum() / wrong.sum() < 1.4
+    gone = truth.leave[row] < record.today
+    assert 0.7 < (1 - posterior.here).sum() / gone.sum() < 1.3
 
 
 def person(subject: int, *events: tuple[str, date, float | None]) -> pl.DataFrame:
