@@ -198,15 +198,9 @@ class LadderBench:
         """The oracle's risks of the held-out rows; NaN where it does not know the outcome."""
         risks = self.place.oracle(self.judged, self.tasks)
         found = self._by_task(self.judged.labels, risks)
-        return Outcome(
-            {
-                "fold": {},
-                "held_out": {
-                    t: found[t] for t, column in zip(self.tasks, risks.T, strict=True) if not np.isnan(column).any()
-                },
-            },
-            risks.astype(np.float32),
-        )
+        silent = (np.isnan(risks) & ~np.isnan(self.judged.labels)).sum(axis=0)  # rows with a label and no answer
+        known = {task: found[task] for task, rows in zip(self.tasks, silent.tolist(), strict=True) if not rows}
+        return Outcome({"fold": {}, "held_out": known}, risks.astype(np.float32))
 
 
 def folds_of(subjects: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
