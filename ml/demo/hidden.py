@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.demo.histories import YEAR, Effects
-from ml.demo.posterior import Posterior, trait_points, values_of
-from ml.demo.process import LATENT, Process
+from ml.demo.posterior import Posterior, trait_factors, trait_points, values_of
+from ml.demo.process import LATENT, LabEffect, Process
 from ml.demo.records import CARRIED_DAYS, CARRIED_LATE, LATE_DAYS, LATE_SHARE, NEVER_SHARE
 from ml.demo.simulate import LATENT_MONTHS, NEVER
 
@@ -38,8 +38,10 @@ def hidden(process: Process, posterior: Posterior, disease: int, years: float) -
     histories = posterior.histories
     healthy = np.exp(-histories.before[:, disease] - histories.since[:, disease])
     there, caught = np.zeros(len(healthy)), np.zeros(len(healthy))
+    evidence = [_Test.of(process, posterior, effect) for effect in process.lab_effects if effect.disease == disease]
     for onset, chance in _onsets(posterior, disease):
-        ratio = np.exp(np.clip(_tests(process, posterior, disease, onset), -BOUND, BOUND))
+        log = sum((test.ratio(posterior, onset) for test in evidence), start=np.zeros(len(healthy)))
+        ratio = np.exp(np.clip(log, -BOUND, BOUND))
         for unrecorded, rate in _ways(posterior, onset):
             weight = chance * unrecorded * ratio
             there += weight
@@ -70,28 +72,45 @@ def _ways(posterior: Posterior, onset: Floats) -> Iterator[tuple[Floats, float]]
     yield np.full_like(days, NEVER_SHARE), 0.0
 
 
-def _tests(process: Process, posterior: Posterior, disease: int, onset: Floats) -> Floats:
-    """(n,) log likelihood ratio of the laboratory values with the disease there from a day on, against without it.
+@dataclass(frozen=True)
+class _Test:
+    """A laboratory test whose values a disease shifts, and what is known of it without the disease.
 
-    Values of one person share the person's level: with n values e and variances u of the level and v of the noise,
-    -2 v log L = sum of e squared - u / (v + n u) (sum of e) squared.
+    Attributes:
+        lab, shift: which, and by how much.
+        noise: variance of a value around the person's level. level: (n,) variance of that level.
+        mean: (n,) expected residual at the believed traits. count, total: (n,) values, and their sum less the mean's.
     """
-    log = np.zeros(len(posterior.record))
-    for effect in process.lab_effects:
-        if effect.disease != disease:
-            continue
+
+    lab: int
+    shift: float
+    noise: float
+    level: Floats
+    mean: Floats
+    count: Floats
+    total: Floats
+
+    @classmethod
+    def of(cls, process: Process, posterior: Posterior, effect: LabEffect) -> _Test:
+        """What is the same for every time at which the disease may have begun."""
         lab = process.labs[effect.lab]
+        traits = trait_points() @ np.array(lab.loadings)
+        mean = posterior.weights @ traits
+        level = lab.person_sd**2 + posterior.weights @ traits**2 - mean**2
         count, total = values_of(posterior.record, posterior.residual, effect.lab)
-        count_since, total_since = values_of(posterior.record, posterior.residual, effect.lab, onset)
-        loadings = np.array(lab.loadings)
-        mean = posterior.weights @ (trait_points() @ loadings)
-        total, total_since = total - count * mean, total_since - count_since * mean
-        level = lab.person_sd**2 + posterior.weights @ (trait_points() @ loadings) ** 2 - mean**2
-        noise = lab.noise_sd**2
-        squares = effect.shift**2 * count_since - 2 * effect.shift * total_since
-        sums = (total - effect.shift * count_since) ** 2 - total**2
-        log -= (squares - level / (noise + count * level) * sums) / (2 * noise)
-    return log
+        return cls(effect.lab, effect.shift, lab.noise_sd**2, level, mean, count, total - count * mean)
+
+    def ratio(self, posterior: Posterior, onset: Floats) -> Floats:
+        """(n,) log likelihood ratio of the values with the disease there from a day on, against without it.
+
+        Values of one person share the person's level: with n values e and variances u of the level and v of the noise,
+        -2 v log L = sum of e squared - u / (v + n u) (sum of e) squared.
+        """
+        count, total = values_of(posterior.record, posterior.residual, self.lab, onset)
+        total = total - count * self.mean
+        squares = self.shift**2 * count - 2 * self.shift * total
+        sums = (self.total - self.shift * count) ** 2 - self.total**2
+        return np.asarray((self.level / (self.noise + self.count * self.level) * sums - squares) / (2 * self.noise))
 
 
 @dataclass(frozen=True)
@@ -109,8 +128,7 @@ def beginning(process: Process, posterior: Posterior, rate: Floats, years: float
         rate: (n,) yearly hazard of its beginning at mean traits.
     """
     column, low, high = process.index(LATENT), *LATENT_MONTHS
-    trait = posterior.weights @ np.exp(trait_points() @ process.loadings[column].astype(np.float64))
-    monthly = rate * trait * np.exp(-0.5 * (process.loadings[column].astype(np.float64) ** 2).sum()) / 12
+    monthly = rate * (posterior.weights @ trait_factors(process)[:, column]) / 12
     lags, months = np.arange(low, high), round(years * 12)
     unseen, caught = np.zeros(len(rate)), np.zeros(len(rate))
     for ago in range(1, high):

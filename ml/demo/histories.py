@@ -39,7 +39,7 @@ class Beliefs:
     trait: Floats
 
     @classmethod
-    def first(cls, record: Recorded, process: Process) -> Beliefs:
+    def first(cls, record: Recorded) -> Beliefs:
         """Every record is true and new, nothing else is known."""
         shape = record.first.shape
         return cls(
@@ -52,7 +52,7 @@ class Beliefs:
 
 @dataclass(frozen=True)
 class Histories:
-    """Hazards of n people summed over their lives; per unit of trait factor where ``trait`` was divided out.
+    """Hazards of n people summed over their lives, at the believed means of their traits.
 
     Attributes:
         before: (n, D + 1) summed before entry. since: (n, D + 1) summed from entry until today, a chronic disease's
@@ -119,11 +119,6 @@ def live(process: Process, effects: Effects, record: Recorded, beliefs: Beliefs)
         (before, since, unseen, had, now),
     )
     return Histories(before, since, unseen, had, now)
-
-
-@njit(nogil=True)
-def _age(days: float, last: int) -> int:
-    return int(min(max(days // YEAR, 0), last))
 
 
 @njit(nogil=True)
@@ -196,7 +191,7 @@ def _live(
         while start < today:
             end = min(start + YEAR, float(today))
             middle, weight = (start + end) / 2, (end - start) / YEAR
-            age = _age(middle - born[i], AGES - 1)
+            age = int(min(max((middle - born[i]) // YEAR, 0), AGES - 1))
             for d in range(diseases):
                 there = (begun[d] * left if chronic[d] else begun[d]) + hidden[d]
                 healthy = np.exp(-before[i, d] - since[i, d]) if chronic[d] else max(1 - there, 1e-3)

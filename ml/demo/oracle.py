@@ -17,9 +17,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ml.common.errors import NotFoundError
-from ml.common.files import write_bytes
 from ml.demo.ceiling import read_process
-from ml.demo.hidden import Hidden, beginning, hidden
+from ml.demo.hidden import Beginning, Hidden, beginning, hidden
 from ml.demo.histories import YEAR, Effects
 from ml.demo.outcomes import Outcome, outcome_of
 from ml.demo.people import LEAVE_RATE
@@ -28,6 +27,7 @@ from ml.demo.process import AGES, LATENT, Process
 from ml.demo.recorded import EPISODE_DAYS, recorded
 from ml.demo.records import ACUTE_NEVER, LATE_DAYS, LATE_SHARE, NEVER_SHARE, WRONG_CODE
 from ml.demo.simulate import NEVER
+from ml.evaluation.results import ORACLE
 from ml.settings import get_settings
 
 if TYPE_CHECKING:
@@ -69,36 +69,68 @@ def _risks(process: Process, outcomes: Mapping[str, Outcome], events: pl.DataFra
 
 def risk(process: Process, posterior: Posterior, outcome: Outcome) -> Floats:
     """(n,) probability that the outcome is recorded, with death and moving away as competing events."""
+    years = (outcome.horizon - outcome.delay) / YEAR
+    rates, latent = _rates(process, posterior, outcome)
+    dying = rates[:, process.death, None] * trait_factors(process)[None, :, process.death]
+    if outcome.death:
+        wanted, other, spared = dying, np.full_like(dying, LEAVE_RATE), np.ones(len(dying))
+    else:
+        unseen = {d: _unseen(process, posterior, d, years) for d in outcome.diseases.tolist()}
+        wanted = _coming(process, posterior, outcome, rates, unseen)
+        spared = _spared(process, posterior, outcome, rates, unseen, latent)
+        other = LEAVE_RATE + dying
+    total = wanted + other
+    new = (posterior.weights * (wanted / total * -np.expm1(-total * years))).sum(axis=1)
+    return np.asarray((1 - (1 - new) * spared) * posterior.here)
+
+
+def _rates(process: Process, posterior: Posterior, outcome: Outcome) -> tuple[Floats, Beginning]:
+    """(n, D + 1) yearly hazards at the horizon's middle at mean traits, and what is believed of the latent disease."""
     record, years = posterior.record, (outcome.horizon - outcome.delay) / YEAR
-    factors, death = trait_factors(process), process.death
     middle = record.today + outcome.delay + (outcome.horizon - outcome.delay) // 2
     age = np.clip((middle - record.born) // YEAR, 0, AGES - 1).astype(np.int64)
     rates = process.base[age, record.sex].astype(np.float64) * posterior.factors
-    latent = beginning(process, posterior, rates[:, process.index(LATENT)], years)
-    prodrome = Effects(process, "prodrome")
+    latent, prodrome = (
+        beginning(process, posterior, rates[:, process.index(LATENT)], years),
+        Effects(process, "prodrome"),
+    )
     rates[:, prodrome.target] *= 1 + latent.unseen[:, None] * prodrome.excess
-    dying = rates[:, death, None] * factors[None, :, death]
-    if outcome.death:
-        wanted, other, kept = dying, np.full_like(dying, LEAVE_RATE), np.ones(len(record))
-    else:
-        wrong = record.codings / np.maximum((record.today - record.entry) / YEAR, 1) * WRONG_CODE / death
-        wanted = np.repeat((wrong * outcome.shares[:, record.site].sum(axis=0))[:, None], len(factors), axis=1)
-        kept = np.ones(len(record))
-        for disease in outcome.diseases:
-            share = outcome.shares[disease, record.site]
-            new = rates[:, disease, None] * factors[None, :, disease] * share[:, None]
-            if process.diseases[disease].category == LATENT:
-                lost = np.exp(-(LEAVE_RATE + rates[:, death]) * years / 2)
-                kept *= 1 - latent.seen * _recorded_share(process, int(disease), years) * lost
-                continue
-            unseen = _unseen(process, posterior, int(disease), years)
-            wanted += new * (_recorded_share(process, int(disease), years) * unseen.absent)[:, None]
-            kept *= 1 - unseen.caught * share
-            kept *= np.exp(-_again(process, posterior, outcome, int(disease), years))
-        other = LEAVE_RATE + dying
-    total = wanted + other
-    new_one = (posterior.weights * (wanted / total * -np.expm1(-total * years))).sum(axis=1)
-    return np.asarray((1 - (1 - new_one) * kept) * posterior.here)
+    return rates, latent
+
+
+def _coming(
+    process: Process, posterior: Posterior, outcome: Outcome, rates: Floats, unseen: Mapping[int, Hidden]
+) -> Floats:
+    """(n, POINTS) yearly rate at which something new, or a wrong code, brings the outcome into the record."""
+    record, years, factors = posterior.record, (outcome.horizon - outcome.delay) / YEAR, trait_factors(process)
+    wrong = record.codings / np.maximum((record.today - record.entry) / YEAR, 1) * WRONG_CODE / process.death
+    wanted = np.repeat((wrong * outcome.shares[:, record.site].sum(axis=0))[:, None], len(factors), axis=1)
+    for disease, state in unseen.items():
+        share = outcome.shares[disease, record.site] * _recorded_share(process, disease, years) * state.absent
+        if process.diseases[disease].category != LATENT:
+            wanted += rates[:, disease, None] * factors[None, :, disease] * share[:, None]
+    return wanted
+
+
+def _spared(
+    process: Process,
+    posterior: Posterior,
+    outcome: Outcome,
+    rates: Floats,
+    unseen: Mapping[int, Hidden],
+    latent: Beginning,
+) -> Floats:
+    """(n,) probability that nothing which is there already is recorded as the outcome."""
+    years, site = (outcome.horizon - outcome.delay) / YEAR, posterior.record.site
+    spared = np.ones(len(site))
+    for disease, state in unseen.items():
+        if process.diseases[disease].category == LATENT:
+            lost = np.exp(-(LEAVE_RATE + rates[:, process.death]) * years / 2)
+            spared *= 1 - latent.seen * _recorded_share(process, disease, years) * lost
+        else:
+            spared *= 1 - state.caught * outcome.shares[disease, site]
+            spared *= np.exp(-_again(process, posterior, outcome, disease, years))
+    return spared
 
 
 def _unseen(process: Process, posterior: Posterior, disease: int, years: float) -> Hidden:
@@ -145,6 +177,7 @@ def write_predictions(run: TrainingRun) -> Path:
         NotFoundError: the demo hospital is not loaded, or the oracle knows none of the tasks.
     """
     from ml.cohorts import load_tasks
+    from ml.evaluation.rows import write_predictions as write_rows
 
     process = read_process()
     tasks = load_tasks(tuple(task for task in get_settings().tasks if run.labels(task).exists()))
@@ -152,13 +185,8 @@ def write_predictions(run: TrainingRun) -> Path:
     known = {name: outcome for name, outcome in outcomes.items() if outcome is not None}
     if not known:
         raise NotFoundError("no task of this run has an oracle", "label death or a task of diagnoses first")
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path, sink = run.predictions("oracle"), pa.BufferOutputStream()
-    pq.write_table(predictions(run, process, known).to_arrow(), sink)
-    write_bytes(path, sink.getvalue().to_pybytes())
-    return path
+    write_rows(run, ORACLE, [predictions(run, process, known)])
+    return run.predictions(ORACLE)
 
 
 def predictions(

@@ -78,7 +78,7 @@ def trait_factors(process: Process) -> Floats:
 def infer(process: Process, record: Recorded) -> Posterior:
     """Weigh what could be behind the record."""
     effects, factors, points = Effects(process), trait_factors(process), trait_points()
-    beliefs = Beliefs.first(record, process)
+    beliefs = Beliefs.first(record)
     for _ in range(TURNS):
         histories = live(process, effects, record, beliefs)
         known = _known(process, effects, record, beliefs, histories)
@@ -88,7 +88,7 @@ def infer(process: Process, record: Recorded) -> Posterior:
             odds=_odds(process, effects, record, beliefs, histories),
             known=known,
         )
-        residual = _residual(process, record, beliefs, histories)
+        residual = _residual(process, record, beliefs)
         log = _from_diseases(process, record, beliefs, histories, factors)
         log += _from_tests(process, record, residual) + _from_visits(process, record, beliefs)
         weights = np.exp(log - log.max(axis=1, keepdims=True))
@@ -180,7 +180,7 @@ def _from_diseases(
     return np.asarray(came @ np.log(factors[:, :-1]).T - lived @ factors.T)
 
 
-def _residual(process: Process, record: Recorded, beliefs: Beliefs, histories: Histories) -> Floats:
+def _residual(process: Process, record: Recorded, beliefs: Beliefs) -> Floats:
     """`Posterior.residual`."""
     labs, who = process.labs, record.test_person
     value = np.where(_of(labs, "log")[record.test] > 0, np.log(np.maximum(record.value, 1e-3)), record.value)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.cohorts import load_tasks, read_evaluability
+from ml.cohorts.evaluability import Evaluability
 from ml.common.errors import VigilError
 from ml.common.files import sha256_json
 from ml.demo.generate import Order as Hospitals
@@ -27,7 +28,7 @@ from ml.experiments.draws import thinned
 from ml.experiments.hospital import Hospital, tasks_labelled
 from ml.experiments.learning import Changes, Learner, part, preset_of
 from ml.models import Preset
-from ml.training.data import Labelled, labelled_data
+from ml.training.data import labelled_data
 from ml.training.inference import logits_of
 from ml.training.judge import macro_auroc
 
@@ -88,16 +89,18 @@ class GapBench:
 
     def __init__(self, plan: GapPlan, place: Hospital, folder: Path) -> None:
         self.plan, self.place = plan, place
-        run, vocabulary, process = place.run, place.vocabulary, process_of(plan.hospital.preset)
-        verdicts = read_evaluability(run)
-        known = {task.name for task in load_tasks(tasks_labelled()) if outcome_of(process, task) is not None}
-        likely = tuple(task for task in tasks_labelled() if verdicts[task].evaluable and task in known)
-        judged = labelled_data(run, vocabulary, likely, ("held_out",), run.index_days) if likely else None
-        enough = np.nansum(judged.labels, axis=0) >= plan.least_events if judged else np.empty(0)
-        self.tasks = tuple(task for task, wide in zip(likely, enough, strict=True) if wide)
-        if judged is None or not self.tasks:
+        run, vocabulary, verdicts = place.run, place.vocabulary, read_evaluability(place.run)
+        process, least = process_of(plan.hospital.preset), plan.least_events
+        self.tasks = tuple(
+            task.name
+            for task in load_tasks(tasks_labelled())
+            if outcome_of(process, task) is not None
+            and verdicts[task.name].evaluable
+            and _judged_events(verdicts[task.name]) >= least
+        )
+        if not self.tasks:
             raise VigilError("no outcome has enough events among held-out patients", "choose a larger scale")
-        self.judged = Labelled(judged.source, judged.labels[:, enough], judged.subjects, judged.index)
+        self.judged = labelled_data(run, vocabulary, self.tasks, ("held_out",), run.index_days)
         self.learner = Learner(run, vocabulary, folder / "pretrained", plan.seed)
         self.training = labelled_data(run, vocabulary, self.tasks, ("train",), run.training_days)
         self.tuning = labelled_data(run, vocabulary, self.tasks, ("tuning",), run.training_days)
@@ -132,6 +135,10 @@ class GapBench:
     def _outcome(self, scores: NDArray[np.floating]) -> Outcome:
         by_task = dict(zip(self.tasks, macro_auroc(self.judged.labels, scores)[1], strict=True))
         return Outcome({"held_out": by_task}, scores.astype(np.float32))
+
+
+def _judged_events(verdict: Evaluability) -> int:
+    return next(count.events for count in verdict.counts if count.split == "held_out")
 
 
 def scores_of(outcomes: dict[str, Outcome], plan: GapPlan, model: str) -> NDArray[np.float32] | None:
