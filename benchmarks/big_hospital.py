@@ -12,11 +12,12 @@ from datetime import date
 from pathlib import Path
 
 import ml.sources.omop
+from benchmarks.machine import only_settings
 from infra.embedded import postgres as embedded
 from infra.postgres.migrate import migrate
 from infra.postgres.setup import EHR_ROLES, administer, bootstrap, role_name
 from ml.common.db import connect, execute
-from ml.settings import Role, get_settings
+from ml.settings import Role
 
 OMOP = Path(ml.sources.omop.__file__).parent
 SQL = Path(__file__).parent / "sql"
@@ -51,15 +52,6 @@ def server(**settings: object) -> Iterator[Server]:
             yield Server(cluster.dsn(), home)
         finally:
             embedded.remove(home)
-
-
-def only_settings(**settings: object) -> None:
-    """These settings from here on in this process and its children, and none of the caller's own."""
-    for name in [name for name in os.environ if name.startswith("VIGIL_")]:
-        del os.environ[name]
-    for name, value in settings.items():
-        os.environ[f"VIGIL_{name.upper()}"] = str(value)
-    get_settings.cache_clear()
 
 
 def _dsns(admin: str) -> dict[Role, str]:

@@ -7,6 +7,7 @@ one on this machine is taken. The arrays are made before the clock starts, in it
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from benchmarks.sick_people import LONGEST
 from ml.sequences.batches import Item, gather
 from ml.sequences.form import CompiledForm, Form
 from ml.training.masking import mask_codes
+from ml.training.precision import autocast
 
 BATCH = 32
 ATTENTIONS = ("sdpa", "eager")
@@ -34,9 +36,14 @@ class Padded:
     labels: Tensor
     real: int
 
+    def to(self, device: str) -> Padded:
+        return Padded(self.tokens.to(device), self.mask.to(device), self.labels.to(device), self.real)
 
-def padded_batches(source: Item, vocabulary: int, to: int | None, masked: float, seed: int) -> list[Padded]:
-    """Shuffled full batches of `BATCH` sequences, codes hidden as Vigil hides them.
+
+def padded_batches(
+    source: Item, vocabulary: int, to: int | None, masked: float, seed: int, at_once: int = BATCH
+) -> list[Padded]:
+    """Shuffled full batches of ``at_once`` sequences, codes hidden as Vigil hides them.
 
     Args:
         to: positions per sequence; None pads to the longest of each batch.
@@ -44,8 +51,8 @@ def padded_batches(source: Item, vocabulary: int, to: int | None, masked: float,
     rng = np.random.default_rng(seed)
     order = rng.permutation(source.row.size)
     made = []
-    for start in range(0, order.size - BATCH + 1, BATCH):
-        batch = gather(source, order[start : start + BATCH], FORM)
+    for start in range(0, order.size - at_once + 1, at_once):
+        batch = gather(source, order[start : start + at_once], FORM)
         hidden = mask_codes(batch, masked, vocabulary, rng)
         width = to or int(batch.lengths.max())
         labels = np.full(batch.tokens.shape, IGNORED)
@@ -83,15 +90,17 @@ def bert(kind: str, shape: dict[str, int], vocabulary: int, attention: str, **mo
 
 
 class Pretraining:
-    """BertForMaskedLM with fused AdamW, one step per batch."""
+    """BertForMaskedLM with fused AdamW, one step per batch; on a GPU under bf16 autocast."""
 
-    def __init__(self, shape: dict[str, int], vocabulary: int, attention: str) -> None:
+    def __init__(self, shape: dict[str, int], vocabulary: int, attention: str, device: str = "cpu") -> None:
         torch.manual_seed(0)
-        self.model = bert("BertForMaskedLM", shape, vocabulary, attention).train()
+        self.model = bert("BertForMaskedLM", shape, vocabulary, attention).to(device).train()
+        self.half = autocast(torch.device(device)) if device == "cuda" else nullcontext()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)
 
     def step(self, batch: Padded) -> float:
-        loss = self.model(input_ids=batch.tokens, attention_mask=batch.mask, labels=batch.labels).loss
+        with self.half:
+            loss = self.model(input_ids=batch.tokens, attention_mask=batch.mask, labels=batch.labels).loss
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -100,13 +109,19 @@ class Pretraining:
 
 
 class Scoring:
-    """BertForSequenceClassification, one logit per outcome."""
+    """BertForSequenceClassification, one logit per outcome; on a GPU under bf16 autocast."""
 
-    def __init__(self, shape: dict[str, int], vocabulary: int, attention: str, outcomes: int) -> None:
+    def __init__(
+        self, shape: dict[str, int], vocabulary: int, attention: str, outcomes: int, device: str = "cpu"
+    ) -> None:
         torch.manual_seed(0)
-        self.model = bert("BertForSequenceClassification", shape, vocabulary, attention, num_labels=outcomes).eval()
+        made = bert("BertForSequenceClassification", shape, vocabulary, attention, num_labels=outcomes)
+        self.model = made.to(device).eval()
+        self.half = autocast(torch.device(device)) if device == "cuda" else nullcontext()
 
     @torch.inference_mode()
     def risks(self, batch: Padded) -> np.ndarray:
-        logits = self.model(input_ids=batch.tokens, attention_mask=batch.mask).logits
-        return torch.sigmoid(logits).numpy()
+        with self.half:
+            logits = self.model(input_ids=batch.tokens, attention_mask=batch.mask).logits
+        risks: np.ndarray = torch.sigmoid(logits.float()).cpu().numpy()
+        return risks

@@ -1,7 +1,8 @@
-"""Clocks, and what the machine can do at most."""
+"""Clocks, settings, and what the machine can do at most."""
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
+
+from ml.settings import get_settings
 
 PRODUCTS = ((1024, 1024, 1024), (2048, 768, 768), (4096, 192, 768), (4096, 768, 192))  # rows, inner, columns
 REPEATS = 8
@@ -66,3 +69,12 @@ def _rate(shape: tuple[int, int, int], dtype: torch.dtype, at_once: int) -> Rate
     with ThreadPoolExecutor(at_once) as pool:
         list(pool.map(multiply, pairs))
         return rate_of(lambda: sum(pool.map(multiply, pairs)))
+
+
+def only_settings(**settings: object) -> None:
+    """These settings from here on in this process and its children, and none of the caller's own."""
+    for name in [name for name in os.environ if name.startswith("VIGIL_")]:
+        del os.environ[name]
+    for name, value in settings.items():
+        os.environ[f"VIGIL_{name.upper()}"] = str(value)
+    get_settings.cache_clear()

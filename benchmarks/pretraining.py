@@ -32,8 +32,7 @@ import numpy as np
 import torch
 
 from benchmarks import hugging_face
-from benchmarks.big_hospital import only_settings
-from benchmarks.machine import Rate, matrix_rate, median, rate_of
+from benchmarks.machine import Rate, matrix_rate, median, only_settings, rate_of
 from benchmarks.sick_people import LONGEST, make_people
 from ml.models.config import MedBertConfig
 from ml.models.medbert import MedBert, new_model
@@ -43,7 +42,7 @@ from ml.training.budget import Budget
 from ml.training.course import Course
 from ml.training.engine import Engine
 from ml.training.parallel import Work
-from ml.training.precision import has_fast_bf16
+from ml.training.precision import device, has_fast_bf16
 from ml.training.pretraining import masked_codes
 from ml.training.sampler import Source
 
@@ -62,10 +61,10 @@ STAGE = PretrainingPreset(
 PEOPLE, VIGIL_STEPS, DYNAMIC_STEPS = 20_000, 4, 3  # steps per round; the padded baseline takes one
 
 
-def vigil_model(vocabulary: int, seed: int) -> MedBert:
+def vigil_model(vocabulary: int, seed: int, shape: dict[str, Any] = SHAPE) -> MedBert:
     """Of the shape measured here, without categories."""
     torch.manual_seed(seed)
-    config = MedBertConfig(vocab_size=vocabulary, longest=LONGEST, dropout=0.1, **SHAPE)
+    config = MedBertConfig(vocab_size=vocabulary, longest=LONGEST, dropout=0.1, **shape)
     return new_model(config, torch.zeros(vocabulary, dtype=torch.int64))
 
 
@@ -93,9 +92,16 @@ class Vigil:
     intra_op = 1
 
     def __init__(
-        self, source: Item, vocabulary: int, seed: int, folder: Path, stage: PretrainingPreset = STAGE
+        self,
+        source: Item,
+        vocabulary: int,
+        seed: int,
+        folder: Path,
+        stage: PretrainingPreset = STAGE,
+        shape: dict[str, Any] = SHAPE,
     ) -> None:
-        self.model, self.vocabulary, self.stage = vigil_model(vocabulary, seed), vocabulary, stage
+        self.model, self.vocabulary, self.stage = vigil_model(vocabulary, seed, shape).to(device()), vocabulary, stage
+        self.shape = shape
         self.batches: list[Batch] = []
         lengths = source.lengths(self.model.form)
         drawn = Source(lengths, lambda items: gather(source, items, self.model.form))
@@ -111,7 +117,7 @@ class Vigil:
         for _ in range(VIGIL_STEPS):
             self.engine.advance()
         tokens, positions = sum(int(b.lengths.sum()) for b in self.batches), sum(b.tokens.size for b in self.batches)
-        return Done(tokens, positions, sum(flop(batch, self.vocabulary) for batch in self.batches))
+        return Done(tokens, positions, sum(flop(batch, self.vocabulary, self.shape) for batch in self.batches))
 
 
 class HuggingFace:
@@ -135,9 +141,9 @@ class HuggingFace:
         return Done(round(positions * self.tokens_per_position), positions)
 
 
-def flop(batch: Batch, vocabulary: int) -> float:
+def flop(batch: Batch, vocabulary: int, shape: dict[str, Any]) -> float:
     """Of a training step on the real tokens of a batch; see the head of this file."""
-    hidden, layers, feedforward = (SHAPE[name] for name in ("hidden", "layers", "feedforward"))
+    hidden, layers, feedforward = (shape[name] for name in ("hidden", "layers", "feedforward"))
     lengths = batch.lengths.astype(float)
     codes = float((batch.visits > 0).sum()) * STAGE.masked
     encoder = layers * (lengths.sum() * (8 * hidden + 4 * feedforward) + 4 * (lengths**2).sum()) * hidden

@@ -27,8 +27,7 @@ import numpy as np
 import torch
 
 from benchmarks import hugging_face
-from benchmarks.big_hospital import only_settings
-from benchmarks.machine import Rate, median, rate_of
+from benchmarks.machine import Rate, median, only_settings, rate_of
 from benchmarks.pretraining import SHAPE
 from benchmarks.sick_people import LONGEST, make_people
 from ml.models.config import MedBertConfig

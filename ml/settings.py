@@ -82,6 +82,7 @@ class Settings(BaseSettings):
     seed: int = Field(20_240_101, description="seed of the demo hospital, training and the bootstrap")
     training_minutes: float | None = Field(None, gt=0, description="a stage of training ends after this time")
     training_processes: int = Field(1, ge=1, description="processes that share a step of training, as GPUs do")
+    compile: bool = Field(False, description="compile the encoder's layers before training on a GPU")
     checkpoint_seconds: float | None = Field(60.0, ge=0, description="time between two checkpoints; null for none")
     search_share: float = Field(0.25, gt=0, le=1, description="share of the budgets that a trial of a search spends")
     gpu_slots: int = Field(1, ge=1, description="trainings at once: slots of Airflow's pool gpu")

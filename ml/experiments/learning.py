@@ -22,8 +22,7 @@ from ml.sequences import Vocabulary
 from ml.training import finetuning, pretraining
 from ml.training.data import Labelled
 from ml.training.engine import Engine
-from ml.training.precision import device
-from ml.training.setup import Setup, model_for, seed_all
+from ml.training.setup import Setup, model_for, placed, seed_all
 
 Changes = dict[str, Any]
 NO_HEADS = {"head": "binary", "pooling": "first", "age_powers": False, "linear_path": False}  # of pretraining
@@ -76,7 +75,7 @@ class Learner:
         ready = self.ready(plain, "pretrain", self.seed)
         folder = self.folder / ready.digest[:12]
         if not finished(folder, ready.digest):
-            model = model_for(ready, None).to(device())
+            model = placed(model_for(ready, None))
             working = self.folder / f"{ready.digest[:12]}.working"
             todo = replace(pretraining.course(model, self.run, ready, 1.0), folder=working)
             record = Engine(model, todo).run()
@@ -88,13 +87,13 @@ class Learner:
         """The variant with outcome heads, before fine-tuning: pretrained, or with random weights."""
         ready = self.ready(preset, "finetune", seed)
         if not pretrained:
-            return finetuning.with_heads(model_for(ready, None), tasks, self.vocabulary).to(device())
+            return placed(finetuning.with_heads(model_for(ready, None), tasks, self.vocabulary))
         model = load_model(self.pretrained(preset))
         seed_all(seed)
         for name in NO_HEADS:
             setattr(model.config, name, getattr(preset.model, name))
         model.config.next_visit = preset.form.next_visit
-        return finetuning.with_heads(model, tasks, self.vocabulary).to(device())
+        return placed(finetuning.with_heads(model, tasks, self.vocabulary))
 
     def finetune(
         self, model: MedBert, preset: Preset, seed: int, training: Labelled, tuning: Labelled | None

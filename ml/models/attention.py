@@ -26,26 +26,27 @@ class Layout:
         lengths: ``[batch]`` real tokens.
         width: of the padded batch.
         real: int ``[total]``, each real token's place in the flat padded batch; None where padding stays.
+        starts: int32 ``[batch + 1]``, with ``real``: sequence i owns packed tokens ``starts[i]:starts[i + 1]``.
     """
 
     lengths: Tensor
     width: int
     real: Tensor | None = None
+    starts: Tensor | None = None
 
     @classmethod
-    def packed(cls, lengths: Tensor, width: int) -> Layout:
-        inside = torch.arange(width, device=lengths.device)[None, :] < lengths[:, None]
-        return cls(lengths, width, inside.flatten().nonzero()[:, 0])
+    def packed(cls, lengths: Tensor, width: int, total: int | None = None) -> Layout:
+        """Without padding; where ``total``, the sum of the lengths, is given, a GPU is not waited for."""
+        starts = functional.pad(lengths.cumsum(0), (1, 0))
+        padding = torch.arange(lengths.shape[0], device=lengths.device) * width - starts[:-1]  # before each sequence
+        before = torch.repeat_interleave(padding, lengths, output_size=total)
+        real = before + torch.arange(before.shape[0], device=lengths.device)
+        return cls(lengths, width, real, starts.to(torch.int32))
 
     @cached_property
     def bias(self) -> Tensor:
         """``[batch, 1, 1, width]``, see `padding_bias`."""
         return padding_bias(self.lengths, self.width)
-
-    @cached_property
-    def starts(self) -> Tensor:
-        """int32 ``[batch + 1]``: sequence i owns packed tokens ``starts[i]:starts[i + 1]``."""
-        return functional.pad(self.lengths.cumsum(0), (1, 0)).to(torch.int32)
 
     def places(self) -> Tensor:
         """Each token's place in its sequence, from 0: ``[width]`` padded, ``[total]`` packed."""
@@ -88,18 +89,21 @@ class Rotation:
         return torch.stack(turned, dim=-1).flatten(-2).to(vectors.dtype)
 
 
-def layout_of(lengths: Tensor, width: int, head_size: int, packed: bool | None = None) -> Layout:
+def layout_of(
+    lengths: Tensor, width: int, head_size: int, packed: bool | None = None, total: int | None = None
+) -> Layout:
     """The layout that is fastest on the device, or the one asked for.
 
     Args:
         lengths: ``[batch]``.
         packed: None chooses; tests and comparisons ask.
+        total: the sum of the lengths, where it is known.
     """
     if packed is None:
         fits = head_size % KERNEL_MULTIPLE == 0 and head_size <= KERNEL_LARGEST
         half = torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda") in HALF
         packed = lengths.device.type == "cuda" and fits and half
-    return Layout.packed(lengths, width) if packed else Layout(lengths, width)
+    return Layout.packed(lengths, width, total) if packed else Layout(lengths, width)
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:
@@ -138,6 +142,7 @@ def varlen(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:
     """Packed sequences by the flash kernel for many lengths; ``[total, heads, size]`` in 16 bits on a GPU."""
     from torch.nn.attention.varlen import varlen_attn
 
+    assert layout.starts is not None
     mixed = varlen_attn(query, key, value, layout.starts, layout.starts, layout.width, layout.width)
     assert isinstance(mixed, Tensor)
     return mixed
@@ -145,6 +150,7 @@ def varlen(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:
 
 def segments(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:
     """Packed sequences one by one: what `varlen` is checked against, and what runs where it cannot."""
+    assert layout.starts is not None
     mixed = []
     for start, end in zip(layout.starts[:-1].tolist(), layout.starts[1:].tolist(), strict=True):
         q, k, v = (tensor[start:end].transpose(0, 1) for tensor in (query, key, value))  # [heads, n, size]

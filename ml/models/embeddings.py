@@ -66,7 +66,8 @@ class Embeddings(nn.Module):
         if not self.config.category_codes:
             return self.code.weight
         known = (self.parents > 0).to(self.code.weight.dtype)[:, None]
-        return self.code.weight + self.code.weight[self.parents] * known
+        # [PAD] stands for no category: its gradient is left out, not added up from every code that has none.
+        return self.code.weight + nn.functional.embedding(self.parents, self.code.weight, padding_idx=0) * known
 
     def forward(self, inputs: Inputs) -> Tensor:
         """``[batch, length, hidden]``."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -71,13 +73,23 @@ class Family:
         check_vocabulary(self.config, vocabulary)
         self.shown = CompiledForm.of(self.config.form(), vocabulary)
 
+    def fuse(self, backend: str | Callable[..., Any] = "inductor", whole: bool = False) -> None:
+        """Compile the layers, so that what stands between their matrix products is fused. They share one program; the
+        first batch takes some ten seconds.
+
+        Args:
+            backend, whole: for tests: torch.compile's ``backend`` and ``fullgraph``.
+        """
+        for layer in self.encoder.layers:
+            layer.compile(dynamic=True, fullgraph=whole, backend=backend)
+
     def encode(self, inputs: Inputs, at: Tensor | None = None) -> Tensor:
         """``[batch, length, hidden]``; what stands at padding is undefined.
 
         Args:
             at: ``[batch]`` the one place of each sequence that is asked for; then ``[batch, 1, hidden]``.
         """
-        layout = layout_of(inputs.lengths, inputs.tokens.shape[1], self.encoder.head_size, self.packed)
+        layout = layout_of(inputs.lengths, inputs.tokens.shape[1], self.encoder.head_size, self.packed, inputs.total)
         return self.encoder(self.embeddings(inputs), layout, at)
 
     def decode(self, hidden: Tensor) -> Tensor:
@@ -107,9 +119,10 @@ class Family:
         if self.heads is None:
             raise VigilError("the model has no outcome heads", "fine-tune it first")
         hidden = self.encode(inputs, self._read_at(inputs))
-        if isinstance(self.heads, Heads):
-            return self.heads(hidden, inputs, self.embeddings.parents)
-        return log_odds(self.decode(self.heads(hidden, inputs)), self.config.outcome_codes)
+        with in_full(hidden):
+            if isinstance(self.heads, Heads):
+                return self.heads(hidden.float(), inputs, self.embeddings.parents)
+            return log_odds(self.decode(self.heads(hidden.float(), inputs)), self.config.outcome_codes)
 
     def _read_at(self, inputs: Inputs) -> Tensor | None:
         """``[batch]`` the one place of each sequence that the outcome heads read; None where they read all."""
@@ -130,10 +143,11 @@ class Family:
         check_outcome_codes(self.config)
         if kind == "mask" and not bool((last(inputs.tokens, inputs) == MASK).all()):
             raise VigilError("a sequence does not end on [MASK]", "present the sequences in a form with next_visit")
-        if kind == "mask":
-            return log_odds(self.decode(self.encode(inputs, inputs.lengths - 1)[:, 0]), self.config.outcome_codes)
         plain = self.config.pooling if self.config.pooling in ("first", "mean", "max", "sum") else "mean"
-        return log_odds(self.decode(pooled(self.encode(inputs), inputs, plain)), self.config.outcome_codes)
+        hidden = self.encode(inputs, inputs.lengths - 1 if kind == "mask" else None)
+        with in_full(hidden):
+            state = hidden[:, 0].float() if kind == "mask" else pooled(hidden.float(), inputs, plain)
+            return log_odds(self.decode(state), self.config.outcome_codes)
 
     def risks(self, inputs: Inputs) -> Tensor:
         """Calibrated probabilities ``[batch, outcomes]``."""
@@ -142,6 +156,11 @@ class Family:
             slope, intercept = torch.tensor(self.config.calibration, device=logits.device).T
             logits = logits * slope + intercept
         return torch.sigmoid(logits)
+
+
+def in_full(hidden: Tensor) -> AbstractContextManager[object]:
+    """Without autocast: a logit of an outcome has more digits than bf16, and patients are ranked by them."""
+    return torch.autocast(hidden.device.type, enabled=False)
 
 
 class MedBert(Family, nn.Module):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,15 @@ log = logging.getLogger(__name__)
 _STEP = 2  # tells the random numbers of a micro-batch from those of an epoch
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """Micro-batches of a step: where the sampler was before them, and whether all hold but one sequence."""
+
+    began: Position
+    works: list[Work]
+    smallest: bool
+
+
 class Engine:
     """One stage of training on a model, in one process or as one of several."""
 
@@ -52,6 +61,7 @@ class Engine:
         self.checkpoints, self.every = course.checkpoints, settings.checkpoint_seconds
         self.progress = Progress(course.name, course.budget.tokens)
         self.share = 0.0  # of the budget, spent
+        self._ahead: Drawn | None = None
         self._resume()
         self.metrics = self._metrics() if self.world.first else None
         self.gradients = gradients_of(model, course.stage.micro_batches, settings.threads, self.world)
@@ -74,8 +84,8 @@ class Engine:
 
     def advance(self) -> None:
         """One update of the weights."""
-        stage, began = self.course.stage, self.sampler.position
-        loss, tokens = self._gradient()
+        stage = self.course.stage
+        loss, tokens, began = self._gradient()
         share = self.course.budget.share(self.record.seen + tokens, self.record.seconds)
         try:
             norm, rate = step(self.model, self.optimizer, loss, stage, share)
@@ -88,36 +98,45 @@ class Engine:
         if self.world.first and self.every is not None and time.monotonic() - self._saved >= self.every:
             self._save()
 
-    def _gradient(self) -> tuple[float, int]:
-        """Leave the gradient of the next micro-batches in the model; their loss and tokens, over all processes.
+    def _gradient(self) -> tuple[float, int, Position]:
+        """Leave the gradient of the next micro-batches in the model; their loss and tokens over all processes, and
+        where they were drawn. While a GPU works on them the step after is drawn.
 
         Where memory does not suffice, half the positions and twice as many micro-batches: the step stays as large.
         """
         while True:
-            began = self.sampler.position
-            works, smallest = self._works()
+            drawn, self._ahead = self._ahead or self._draw(self.record.steps), None
+            works = drawn.works
             tokens, *counts = self.world.sum(sum(w.tokens for w in works), *np.sum([w.counts for w in works], axis=0))
             try:
                 loss = self.gradients.gradients(works, np.maximum(counts, 1.0))
-                return float(self.world.sum(loss)[0]), int(tokens)
+                self._ahead = self._draw(self.record.steps + 1)
+                return float(self.world.sum(float(loss))[0]), int(tokens), drawn.began
             except torch.OutOfMemoryError:
-                self._memory_is_short(smallest)
+                self._memory_is_short(drawn.smallest)
+            self._ahead = None
             del works
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            self.sampler.move(began)
+            self.sampler.move(drawn.began)
             self.sampler.halve()
             self.record.halvings = self.sampler.position.halvings
 
-    def _works(self) -> tuple[list[Work], bool]:
-        """This process's micro-batches of the next step; and whether all hold but one sequence."""
+    def _draw(self, step: int) -> Drawn:
+        """This process's micro-batches of a step."""
+        began = self.sampler.position
         items = self.sampler.take(self.course.stage.micro_batches << self.sampler.position.halvings)
         works = []
         for number in range(self.world.rank, len(items), self.world.size):
-            rng = np.random.default_rng([self.course.seed, _STEP, self.record.steps, number])
+            rng = np.random.default_rng([self.course.seed, _STEP, step, number])
             seed = int(rng.integers(2**62))
             works.append(replace(self.course.objective(self.course.source.gather(items[number]), rng), seed=seed))
-        return works, all(batch.size == 1 for batch in items)
+        return Drawn(began, works, all(batch.size == 1 for batch in items))
+
+    @property
+    def position(self) -> Position:
+        """Of the next step that was not taken yet."""
+        return self._ahead.began if self._ahead else self.sampler.position
 
     def _memory_is_short(self, smallest: bool) -> None:
         positions = self.course.stage.batch_positions >> self.sampler.position.halvings
@@ -177,7 +196,7 @@ class Engine:
 
     def _save(self) -> None:
         tensors = training_tensors(self.model, self.optimizer)
-        state: dict[str, Any] = {"position": asdict(self.sampler.position), "record": self.record.state()}
+        state: dict[str, Any] = {"position": asdict(self.position), "record": self.record.state()}
         if self.looker:
             tensors |= {f"looker.{name}": tensor for name, tensor in self.looker.tensors().items()}
             state["looker"] = self.looker.state()

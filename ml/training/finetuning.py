@@ -19,7 +19,8 @@ from ml.common.files import read_json, sha256_file
 from ml.models.config import MedBertConfig
 from ml.models.files import RECORD, finished, save_model
 from ml.models.heads import Heads
-from ml.models.medbert import Inputs, MedBert, load_model, new_model
+from ml.models.inputs import Inputs, send
+from ml.models.medbert import MedBert, load_model, new_model
 from ml.models.outcomes import outcome_codes
 from ml.sequences.batches import Batch, gather
 from ml.sequences.packing import Int64
@@ -34,11 +35,11 @@ from ml.training.judge import platt
 from ml.training.linear_start import start_linear
 from ml.training.looks import Best
 from ml.training.parallel import Work
-from ml.training.precision import autocast, device
+from ml.training.precision import autocast
 from ml.training.predict import write_predictions
 from ml.training.records import Record
 from ml.training.sampler import Draw, Source
-from ml.training.setup import Setup, setup, weights_digest
+from ml.training.setup import Setup, placed, setup, weights_digest
 from ml.training.world import world
 
 log = logging.getLogger(__name__)
@@ -48,8 +49,8 @@ def finetune(run: TrainingRun, halvings: int = 0) -> Path:
     """Write ``run.finetuned`` and ``run.predictions("medbert")``; finished ones with the same inputs are kept.
 
     Args:
-        run: must be pretrained and have labels. If its pretraining started from a model, that model's heads are
-            taken over where the outcomes are the same, and the budget is smaller.
+        run: must be pretrained and have labels. If its pretraining started from a model, the budget is smaller, and
+            heads without a linear path are that model's where the outcomes are the same (see `prepare_heads`).
         halvings: of the positions of a micro-batch, where the device's memory is known to be short.
 
     Raises:
@@ -67,7 +68,7 @@ def finetune(run: TrainingRun, halvings: int = 0) -> Path:
     if finished(run.finetuned, ready.digest):
         log.info("finetune: already done for these inputs")
     else:
-        model = with_heads(load_model(run.pretrained), tasks, ready.vocabulary).to(device())
+        model = placed(with_heads(load_model(run.pretrained), tasks, ready.vocabulary))
         train(model, run, ready, ready.preset.warm_start if initial else 1.0, halvings)
     if world().first:
         write_predictions(run)
@@ -128,8 +129,13 @@ def learn(
 
 
 def prepare_heads(model: MedBert, training: Labelled) -> None:
-    """Start heads that were never trained at the outcomes' frequencies, and a linear path at its optimum."""
-    if model.config.calibration:
+    """Start a linear path at its optimum, each night, and other heads that were never trained at the outcomes'
+    frequencies.
+
+    Heads that go on from night to night learn the same labels by heart, which costs AUROC; a linear path takes a second
+    to find again. Heads without one are kept: they have nothing else to start from.
+    """
+    if model.config.calibration and not model.config.linear_path:
         return
     set_priors(model, training.labels)
     if model.config.linear_path:
@@ -195,10 +201,8 @@ def outcome_loss(
     where = model.device
     with autocast(where):
         logits = model(Inputs.of(batch, where))
-    each = functional.binary_cross_entropy_with_logits(
-        logits.float(), torch.from_numpy(target).to(where), reduction="none"
-    )
-    return (each * torch.from_numpy(weight).to(where)).sum(0)
+    each = functional.binary_cross_entropy_with_logits(logits.float(), send(target, where), reduction="none")
+    return (each * send(weight, where)).sum(0)
 
 
 def set_priors(model: MedBert, labels: npt.NDArray[np.float32]) -> None:

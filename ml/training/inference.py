@@ -17,7 +17,8 @@ from ml.training.precision import autocast
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CPU_POSITIONS, GPU_POSITIONS = 1_024, 4_096  # per batch: on a CPU what its caches hold
+CPU_POSITIONS, GPU_POSITIONS = 1_024, 65_536  # per batch: what a CPU's caches hold, what fills a GPU
+GPU_FEEDERS = 4  # threads: while the GPU works for one, the others gather
 
 
 def logits_of(model: MedBert, source: Item) -> npt.NDArray[np.float32]:
@@ -46,8 +47,9 @@ def _run(model: MedBert, source: Item, function: Callable[[Inputs], torch.Tensor
         with autocast(model.device):
             out[items] = function(Inputs.of(gather(source, items, form), model.device)).cpu().numpy()
 
-    on_cpu = model.device.type == "cpu"
-    batches = plan(source.lengths(form), CPU_POSITIONS if on_cpu else GPU_POSITIONS)
-    on_threads(fill, batches, get_settings().threads if on_cpu else 1)
+    threads, positions = get_settings().threads, CPU_POSITIONS
+    if model.device.type == "cuda":
+        threads, positions = min(threads, GPU_FEEDERS), GPU_POSITIONS
+    on_threads(fill, plan(source.lengths(form), positions), threads)
     model.train(was_training)
     return out

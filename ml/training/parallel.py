@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ml.models.dropout import Dropout
+from ml.models.inputs import send
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -48,8 +49,10 @@ class Work:
 class Gradients(Protocol):
     """Whatever makes the gradient of a step."""
 
-    def gradients(self, works: Sequence[Work], counts: npt.NDArray[np.float64]) -> float:
-        """Leave the gradient of the step's loss in the model; this process's part of the loss.
+    def gradients(self, works: Sequence[Work], counts: npt.NDArray[np.float64]) -> Tensor:
+        """Leave the gradient of the step's loss in the model; this process's part of the loss, a scalar.
+
+        A GPU may still be at work on both: what comes next waits in line, and reading the loss waits for it.
 
         Args:
             works: this process's micro-batches.
@@ -61,14 +64,14 @@ class Gradients(Protocol):
 
 
 class Replicas:
-    """Copies of a model that share its weights and have gradients and dropout of their own."""
+    """Copies of a model that share its weights and have gradients and dropout of their own; one slot needs no copy."""
 
     def __init__(self, model: nn.Module, slots: int, threads: int) -> None:
         self.model = model
-        self.copies = [_share(model) for _ in range(slots)]
+        self.copies = [model.train()] if slots == 1 else [_share(model) for _ in range(slots)]
         self.pool = ThreadPoolExecutor(max(1, min(threads, slots)))
 
-    def gradients(self, works: Sequence[Work], counts: npt.NDArray[np.float64]) -> float:
+    def gradients(self, works: Sequence[Work], counts: npt.NDArray[np.float64]) -> Tensor:
         """Slot ``s`` works on micro-batches ``s``, ``s + slots``, …; their sum is taken in the order of slots."""
         slots = len(self.copies)
         self.model.zero_grad(set_to_none=True)  # the last step's gradient makes room for this one's
@@ -80,7 +83,7 @@ class Replicas:
             for grad in found[1:]:
                 found[0] += grad
             parameters[0].grad = found[0] if found else None
-        return sum(values)
+        return torch.stack(values).sum()
 
     def close(self) -> None:
         self.pool.shutdown()
@@ -90,13 +93,16 @@ def loss_of(model: nn.Module, work: Work, counts: npt.NDArray[np.float64]) -> Te
     """A micro-batch's part of the step's loss, with dropout seeded for it."""
     seed_dropout(model, work.seed)
     sums = work.sums(model).float()
-    return (sums / torch.from_numpy(counts).to(sums)).sum()
+    return (sums / send(counts.astype(np.float32), sums.device)).sum()
 
 
 def seed_dropout(model: nn.Module, seed: int) -> None:
-    """Give each dropout layer random numbers of its own."""
+    """Give each dropout layer random numbers of its own; on a GPU, the device."""
+    if next(model.parameters()).device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+        return
     for number, layer in enumerate(module for module in model.modules() if isinstance(module, Dropout)):
-        layer.seed(seed + number, next(model.parameters()).device)
+        layer.seed(seed + number)
 
 
 def on_threads(function: Callable[[Item], Result], items: Sequence[Item], threads: int) -> list[Result]:
@@ -112,11 +118,11 @@ def _share(model: nn.Module) -> nn.Module:
     return twin.train()
 
 
-def _backward(model: nn.Module, works: Sequence[Work], counts: npt.NDArray[np.float64]) -> float:
+def _backward(model: nn.Module, works: Sequence[Work], counts: npt.NDArray[np.float64]) -> Tensor:
     model.zero_grad(set_to_none=True)
     losses = []
     for work in works:
         loss = loss_of(model, work, counts)
         loss.backward()
         losses.append(loss.detach())
-    return float(torch.stack(losses).sum()) if losses else 0.0  # read once: a GPU would wait each time
+    return torch.stack(losses).sum() if losses else torch.zeros(())

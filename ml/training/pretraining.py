@@ -15,7 +15,8 @@ from torch.nn import functional
 
 from ml.cohorts import TrainingRun
 from ml.models.files import finished, save_model
-from ml.models.medbert import Inputs, MedBert
+from ml.models.inputs import Inputs, send
+from ml.models.medbert import MedBert
 from ml.sequences.batches import Batch, Item, gather, plan
 from ml.training.budget import Budget
 from ml.training.course import Course
@@ -23,10 +24,10 @@ from ml.training.data import pretraining_data
 from ml.training.engine import Engine
 from ml.training.masking import Masked, mask_codes
 from ml.training.parallel import Work
-from ml.training.precision import autocast, device
+from ml.training.precision import autocast
 from ml.training.replay import has_news, last_day_seen, mixed
 from ml.training.sampler import Draw, Source
-from ml.training.setup import Setup, model_for, setup, weights_digest
+from ml.training.setup import Setup, model_for, placed, setup, weights_digest
 from ml.training.world import world
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ def pretrain(run: TrainingRun, initial: Path | None = None, halvings: int = 0) -
     if finished(run.pretrained, ready.digest):
         log.info("pretrain: already done for these inputs")
         return run.pretrained
-    model = model_for(ready, initial).to(device())
+    model = placed(model_for(ready, initial))
     share = ready.preset.warm_start if initial else 1.0
     todo = replace(course(model, run, ready, share, initial), halvings=halvings)
     record = Engine(model, todo).run()
@@ -108,15 +109,16 @@ def mlm_loss(model: nn.Module, batch: Batch, masked: Masked, long_stay: float = 
     """
     assert isinstance(model, MedBert)
     where = model.device
-    inputs = replace(Inputs.of(batch, where), tokens=torch.from_numpy(masked.tokens).long().to(where))
+    inputs = Inputs.of(batch, where, masked.tokens)
+    hidden_codes = send(np.flatnonzero(masked.positions), where)
     with autocast(where):
         hidden = model.encode(inputs)
-        logits = model.decode(hidden[torch.from_numpy(masked.positions).to(where)])
+        logits = model.decode(hidden.flatten(0, 1).index_select(0, hidden_codes))
         stays = model.long_stay(hidden, inputs) if long_stay else None
-    codes = functional.cross_entropy(logits.float(), torch.from_numpy(masked.targets).to(where), reduction="sum")
+    codes = functional.cross_entropy(logits.float(), send(masked.targets, where), reduction="sum")
     if stays is None:
         return codes[None]
-    had = torch.from_numpy(batch.long_stays).to(where, torch.float32)
+    had = send(batch.long_stays, where).float()
     return torch.stack(
         (codes, long_stay * functional.binary_cross_entropy_with_logits(stays.float(), had, reduction="sum"))
     )

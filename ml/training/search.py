@@ -22,8 +22,7 @@ from ml.settings import get_settings
 from ml.training import finetuning, pretraining
 from ml.training.engine import Engine
 from ml.training.interruption import StoppedError
-from ml.training.precision import device
-from ml.training.setup import Setup, model_for, seed_all, setup, weights_digest
+from ml.training.setup import Setup, model_for, placed, seed_all, setup, weights_digest
 from ml.training.space import Dimension, base_of, best_path, drawn, own_values, trials_path
 
 if TYPE_CHECKING:
@@ -81,10 +80,10 @@ def score(run: TrainingRun, ready: Setup, initial: Path | None) -> float:
     seed_all(ready.inputs["seed"])
     share = get_settings().search_share * (ready.preset.warm_start if initial else 1.0)
     folder = run.path / "search" / ready.digest[:12]
-    model = model_for(ready, initial).to(device())
+    model = placed(model_for(ready, initial))
     first = replace(pretraining.course(model, run, ready, share, initial), name="search_pretrain", folder=folder)
     record = Engine(model, first).run()
-    model = finetuning.with_heads(model, load_tasks(get_settings().tasks), ready.vocabulary).to(device())
+    model = placed(finetuning.with_heads(model, load_tasks(get_settings().tasks), ready.vocabulary))
     training, tuning = finetuning.data_of(model, run, ready)
     second = replace(finetuning.course(model, training, run, ready, share), name="search_finetune", folder=folder)
     best, _ = finetuning.learn(model, training, tuning, ready, second)

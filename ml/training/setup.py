@@ -19,6 +19,7 @@ from ml.models.files import RECORD
 from ml.models.medbert import MedBert, load_model, new_model
 from ml.sequences import Vocabulary, load_vocabulary
 from ml.settings import get_settings
+from ml.training.precision import device
 from ml.training.space import tuned
 
 
@@ -96,6 +97,14 @@ def model_for(setup: Setup, initial: Path | None) -> MedBert:
         setattr(config, name, getattr(old.config, name))
     model = new_model(config, parents, vocabulary)
     copy_weights(old, model)
+    return model
+
+
+def placed(model: MedBert) -> MedBert:
+    """The model on the device that it is to learn on; its layers compiled where that is a GPU and settings say so."""
+    model.to(device())
+    if model.device.type == "cuda" and get_settings().compile:
+        model.fuse()
     return model
 
 

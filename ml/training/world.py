@@ -73,7 +73,7 @@ class Distributed:
             _Loss(model.train()), find_unused_parameters=True, broadcast_buffers=False
         )
 
-    def gradients(self, works: Sequence[Work], counts: npt.NDArray[np.float64]) -> float:
+    def gradients(self, works: Sequence[Work], counts: npt.NDArray[np.float64]) -> Tensor:
         """See `ml.training.parallel.Gradients`; each process must bring at least one micro-batch."""
         self.wrapped.zero_grad(set_to_none=True)
         losses = []
@@ -82,7 +82,7 @@ class Distributed:
                 loss = self.wrapped(work, counts)
                 (loss * self.size).backward()  # DDP takes the mean over processes, a step's loss is their sum
             losses.append(loss.detach())
-        return float(torch.stack(losses).sum())
+        return torch.stack(losses).sum()
 
     def close(self) -> None:
         """Nothing to do."""

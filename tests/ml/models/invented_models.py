@@ -89,14 +89,14 @@ def inputs(lengths: list[int], width: int, seed: int = 0) -> Inputs:
 
 def row(batch: Inputs, i: int, width: int) -> Inputs:
     """One sequence of a batch, alone and with less padding."""
-    tensors = {field.name: getattr(batch, field.name)[i : i + 1] for field in fields(batch)}
+    tensors = {field.name: getattr(batch, field.name)[i : i + 1] for field in fields(batch) if field.name != "total"}
     return Inputs(**{name: t[:, :width] if t.ndim == 2 else t for name, t in tensors.items()})
 
 
 def with_other(batch: Inputs, i: int, seed: int) -> Inputs:
     """The batch with another sequence of the same length in one place."""
     other = inputs(batch.lengths.tolist(), batch.tokens.shape[1], seed)
-    changed = {f.name: getattr(batch, f.name).clone() for f in fields(batch)}
+    changed = {f.name: getattr(batch, f.name).clone() for f in fields(batch) if f.name != "total"}
     for name, tensor in changed.items():
         tensor[i] = getattr(other, name)[i]
     return replace(batch, **changed)

@@ -27,7 +27,7 @@ def with_padding(batch: Inputs, more: int) -> Inputs:
     changed = {}
     for field in fields(batch):
         tensor = getattr(batch, field.name)
-        if tensor.ndim == 2:
+        if field.name != "total" and tensor.ndim == 2:
             changed[field.name] = torch.nn.functional.pad(tensor, (0, more), value=0 if field.name == "tokens" else 7)
     return replace(batch, **changed)
 

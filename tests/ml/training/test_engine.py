@@ -163,7 +163,7 @@ def test_the_loss_of_a_step_does_not_depend_on_how_it_is_cut_into_micro_batches(
         replicas = Replicas(model, 2, 2)
         loss = replicas.gradients(works, np.sum([work.counts for work in works], axis=0))
         replicas.close()
-        results.append((loss, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])))
+        results.append((float(loss), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])))
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)
     assert torch.allclose(results[0][1], results[1][1], rtol=1e-4, atol=1e-5)
 

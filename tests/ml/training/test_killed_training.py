@@ -177,10 +177,10 @@ SHORT_OF_MEMORY = """
 import torch
 import ml.training.pretraining as pretraining
 fits = pretraining.mlm_loss
-def mlm_loss(model, batch, masked):
+def mlm_loss(model, batch, masked, **more):
     if batch.tokens.size > 600 and torch.distributed.is_initialized() and torch.distributed.get_rank() == 1:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-    return fits(model, batch=batch, masked=masked)
+    return fits(model, batch=batch, masked=masked, **more)
 pretraining.mlm_loss = mlm_loss
 """
 

@@ -27,7 +27,9 @@ from ml.sequences.vocabulary import EMPTY, grow
 from ml.settings import get_settings
 from ml.training import finetune, launch, pretrain
 from ml.training.data import pretraining_data
+from ml.training.finetuning import data_of, prepare_heads
 from ml.training.judge import auroc
+from ml.training.setup import setup
 from tests.ml.synthetic_log import commit, deployment, make_events
 
 TASKS = '["heart_failure", "type_2_diabetes"]'
@@ -125,6 +127,24 @@ def test_predictions_that_were_lost_are_written_again(trained: TrainingRun) -> N
     path.unlink()
     finetune(trained)
     assert pl.read_parquet(path).equals(before)
+
+
+def test_each_night_finds_the_linear_path_again_and_keeps_heads_that_have_none(trained: TrainingRun) -> None:
+    model, other = load_model(trained.finetuned), load_model(trained.finetuned)
+    training, _ = data_of(model, trained, setup(trained, "finetune"))
+    with torch.no_grad():
+        other.heads.codes += 1.0
+        other.heads.out.weight += 1.0
+    for one in (model, other):
+        prepare_heads(one, training)
+    assert torch.equal(model.heads.codes, other.heads.codes)
+    assert torch.equal(model.heads.out.weight, other.heads.out.weight)
+    model.config.linear_path = False
+    with torch.no_grad():
+        model.heads.out.weight += 1.0
+    before = model.heads.out.weight.clone()
+    prepare_heads(model, training)
+    assert torch.equal(model.heads.out.weight, before)
 
 
 def test_a_warm_start_keeps_ids_takes_the_heads_along_and_costs_less(trained: TrainingRun, tmp_path: Path) -> None:
