@@ -16,7 +16,8 @@ the task. `gate` never turns red: a model that does not pass is logged, and the 
 `await_decision` red: nobody decided in time; answer with `vigil review approve` or `reject` and clear it.
 
 Parameter `full`: pretrain from scratch instead of warm-starting from the champion. Parameter `search_trials`: search
-hyper-parameters with so many trials first, and train with the best (docs/runbooks/training.md).
+hyper-parameters with so many trials first, and train with the best (docs/runbooks/training.md). Parameter `recurrent`:
+train the recurrent baseline of Med-BERT's paper, too, and judge it on the same patients.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ GPU: dict[str, Any] = {"queue": "gpu", "pool": "gpu", "retries": 3}
     default_args=vigil.default_args("ml-engineering"),
     params={
         "full": Param(False, type="boolean", description="pretrain from scratch, not from the champion"),
+        "recurrent": Param(False, type="boolean", description="train the recurrent baseline, too, and judge it"),
         "search_trials": Param(0, type="integer", minimum=0, description="trials of a search of hyper-parameters"),
     },
     **vigil.calendar("0 4 * * *"),
@@ -98,6 +100,18 @@ def retraining() -> None:
         run = open_run(date.fromisoformat(as_of))
         with followed(run, "finetune"):
             return launch("finetune", run)
+
+    @task(**GPU)
+    def train_recurrent(as_of: str) -> dict[str, Any]:
+        if not get_current_context()["params"]["recurrent"]:
+            raise AirflowSkipException("the recurrent baseline was not asked for (parameter recurrent)")
+        from ml.cohorts import open_run
+        from ml.registry import followed
+        from ml.training import launch
+
+        run = open_run(date.fromisoformat(as_of))
+        with followed(run, "recurrent"):
+            return launch("recurrent", run)
 
     @task
     def consult_oracle(as_of: str) -> str:
@@ -190,7 +204,7 @@ def retraining() -> None:
     as_of = find_snapshot()
     prepared = prepare(as_of)
     evaluated = evaluate(as_of)
-    search(as_of, prepared) >> pretrain(as_of, prepared) >> finetune(as_of) >> evaluated
+    search(as_of, prepared) >> pretrain(as_of, prepared) >> finetune(as_of) >> train_recurrent(as_of) >> evaluated
     prepared >> [consult_oracle(as_of), consult_champion(as_of)] >> evaluated
     version = register(as_of)
     evaluated >> gate(as_of) >> model_report(as_of) >> version

@@ -66,6 +66,10 @@ class TrainingRun:
         return self.path / "finetuned"
 
     @property
+    def recurrent(self) -> Path:
+        return self.path / "recurrent"
+
+    @property
     def evaluation(self) -> Path:
         return self.path / "evaluation.json"
 

@@ -15,6 +15,7 @@ MODEL_COLOURS = {
     "logistic_regression": "#e07b1a",
     "lightgbm": "#0284c7",
     "age_sex": "#8a94a6",
+    "gru": "#7c5e3c",
     "oracle": "#0f9d76",
     "champion": "#b4306e",
 }
@@ -23,6 +24,7 @@ MODEL_NAMES = {
     "logistic_regression": "Logistic regression",
     "lightgbm": "LightGBM",
     "age_sex": "Age and sex",
+    "gru": "GRU",
     "oracle": "Oracle",
     "champion": "Champion",
 }

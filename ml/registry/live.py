@@ -38,7 +38,8 @@ def followed(run: TrainingRun, stage: str) -> Iterator[None]:
 
     Args:
         run: the training run.
-        stage: ``pretrain`` or ``finetune``, whose points are sent; or ``search``, whose trials become nested runs.
+        stage: ``pretrain``, ``finetune`` or ``recurrent``, whose points are sent; or ``search``, whose trials become
+            nested runs.
     """
     follower = _Trials(run) if stage == "search" else _Curves(run, stage)
     thread = threading.Thread(target=follower.run, name=f"mlflow-{stage}", daemon=True)

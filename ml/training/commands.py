@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from ml.training.launch import Stage
 
 app = typer.Typer(help="Pretrain and fine-tune.", no_args_is_help=True)
 AsOf = Annotated[
@@ -26,6 +29,12 @@ def pretrain(as_of: AsOf = None, initial: Initial = None) -> None:
 def finetune(as_of: AsOf = None) -> None:
     """Fine-tune on the labels and write predictions."""
     _launch("finetune", as_of, None)
+
+
+@app.command()
+def recurrent(as_of: AsOf = None) -> None:
+    """Train the recurrent baseline (preset gru) on the same rows; `vigil evaluate run` then judges it, too."""
+    _launch("recurrent", as_of, None)
 
 
 @app.command()
@@ -52,7 +61,7 @@ def presets() -> None:
     typer.echo("\n".join(preset_names()))
 
 
-def _launch(stage: Literal["pretrain", "finetune"], as_of: datetime | None, initial: Path | None) -> None:
+def _launch(stage: Stage, as_of: datetime | None, initial: Path | None) -> None:
     from ml.cohorts import open_run
     from ml.training import launch
 

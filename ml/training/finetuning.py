@@ -58,21 +58,32 @@ def finetune(run: TrainingRun, halvings: int = 0) -> Path:
         StoppedError: the process was asked to stop; the next call goes on.
     """
     tasks = load_tasks(get_settings().tasks)
-    manifest = run.labels(tasks[0].name).parent / "manifest.json"
-    if not manifest.exists() or not (run.pretrained / "training.json").exists():
-        raise VigilError(f"run {run.name} has no labels or no pretrained model", "make the labels and pretrain first")
-    names = tuple(task.name for task in tasks)
+    labels = checked_labels(run, tasks)
+    if not (run.pretrained / RECORD).exists():
+        raise VigilError(f"run {run.name} has no pretrained model", "pretrain first: vigil train pretrain")
     initial = read_json(run.pretrained / RECORD)["initial"]
-    more = {"tasks": list(names), "pretrained": weights_digest(run.pretrained), "labels": sha256_file(manifest)}
+    more = {"tasks": [task.name for task in tasks], "pretrained": weights_digest(run.pretrained), "labels": labels}
     ready = setup(run, "finetune", initial=initial, **more)
     if finished(run.finetuned, ready.digest):
         log.info("finetune: already done for these inputs")
     else:
         model = placed(with_heads(load_model(run.pretrained), tasks, ready.vocabulary))
-        train(model, run, ready, ready.preset.warm_start if initial else 1.0, halvings)
+        train(model, run, ready, ready.preset.warm_start if initial else 1.0, halvings, "finetune", run.finetuned)
     if world().first:
-        write_predictions(run)
+        write_predictions(run, run.finetuned, "medbert")
     return run.finetuned
+
+
+def checked_labels(run: TrainingRun, tasks: tuple[Task, ...]) -> str:
+    """Digest of the run's labels.
+
+    Raises:
+        VigilError: there are none.
+    """
+    manifest = run.labels(tasks[0].name).parent / "manifest.json"
+    if not manifest.exists():
+        raise VigilError(f"run {run.name} has no labels", "make the labels first: vigil cohorts labels")
+    return sha256_file(manifest)
 
 
 def with_heads(pretrained: MedBert, tasks: tuple[Task, ...], vocabulary: Vocabulary) -> MedBert:
@@ -90,10 +101,12 @@ def with_heads(pretrained: MedBert, tasks: tuple[Task, ...], vocabulary: Vocabul
     return model
 
 
-def train(model: MedBert, run: TrainingRun, ready: Setup, share: float, halvings: int) -> None:
-    """Spend the budget, keep the best weights, calibrate and save them."""
+def train(
+    model: MedBert, run: TrainingRun, ready: Setup, share: float, halvings: int, stage: str, folder: Path
+) -> None:
+    """Spend the budget, keep the best weights, calibrate and save them in a folder."""
     training, tuning = data_of(model, run, ready)
-    todo = replace(course(model, training, run, ready, share), halvings=halvings)
+    todo = replace(course(model, training, run, ready, share), name=stage, halvings=halvings)
     if not np.nansum(training.labels):
         record = leave_at_priors(model, training)
     else:
@@ -104,7 +117,7 @@ def train(model: MedBert, run: TrainingRun, ready: Setup, share: float, halvings
         calibration = dict(zip(model.config.outcomes, model.config.calibration, strict=True))
         record |= {"tuning": best.history, "calibration": calibration}
     if world().first:
-        save_model(run.finetuned, model, ready.vocabulary, {**record, "inputs": ready.digest, **ready.inputs})
+        save_model(folder, model, ready.vocabulary, {**record, "inputs": ready.digest, **ready.inputs})
         todo.checkpoints.remove()
 
 

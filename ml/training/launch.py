@@ -31,13 +31,13 @@ KINDS = {
 }
 HALVINGS = 6  # of a micro-batch's positions, tried one after the other
 GRACE = 60.0  # seconds that a worker has for its checkpoint
-Stage = Literal["pretrain", "finetune"]
+Stage = Literal["pretrain", "finetune", "recurrent"]
 
 
 def launch(
     stage: Stage, run: TrainingRun, initial: Path | None = None, environment: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Run ``pretrain`` or ``finetune`` in fresh interpreters; their lines go to this process's log.
+    """Run a stage in fresh interpreters; their lines go to this process's log.
 
     Several processes that run out of memory start again from their checkpoint with micro-batches of half the size;
     one alone goes on by itself.
@@ -64,7 +64,8 @@ def launch(
             if halvings == HALVINGS or "one sequence" in error.cause:
                 raise
             log.warning("%s; starting again with half of that", error.cause)
-    record = read_json((run.pretrained if stage == "pretrain" else run.finetuned) / "training.json")
+    folder = {"pretrain": run.pretrained, "finetune": run.finetuned, "recurrent": run.recurrent}[stage]
+    record = read_json(folder / "training.json")
     return {name: record[name] for name in SUMMARY}
 
 

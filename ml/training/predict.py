@@ -1,8 +1,9 @@
-"""Predictions of the fine-tuned model, in the MEDS evaluation schema."""
+"""Predictions of a trained model, in the MEDS evaluation schema."""
 
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -17,19 +18,23 @@ from ml.training.inference import risks_of
 from ml.training.precision import device
 
 
-def write_predictions(run: TrainingRun) -> None:
-    """Risks of tuning and held-out patients at every index day they are eligible at; kept where up to date."""
-    path = run.predictions("medbert")
+def write_predictions(run: TrainingRun, folder: Path, name: str) -> None:
+    """Risks of tuning and held-out patients at every index day they are eligible at; kept where up to date.
+
+    Args:
+        run: the training run.
+        folder: of the model.
+        name: under which the evaluation judges it.
+    """
+    path = run.predictions(name)
     stamp = path.with_suffix(".json")
-    made_from = {
-        "weights": read_json(run.finetuned / RECORD)["weights"],
-        "inputs": read_json(run.finetuned / RECORD)["inputs"],
-    }
+    record = read_json(folder / RECORD)
+    made_from = {"weights": record["weights"], "inputs": record["inputs"]}
     if path.exists() and stamp.exists() and read_json(stamp) == made_from:
         return
-    model = load_model(run.finetuned).to(device())
+    model = load_model(folder).to(device())
     tasks = tuple(model.config.outcomes)
-    vocabulary = load_vocabulary(run.finetuned / "vocabulary.json")
+    vocabulary = load_vocabulary(folder / "vocabulary.json")
     data = labelled_data(run, vocabulary, tasks, ("tuning", "held_out"), run.index_days)
     frame = _frame(run, data, tasks, risks_of(model, data.source))
     buffer = io.BytesIO()

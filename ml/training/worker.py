@@ -38,7 +38,7 @@ def die_with_parent(parent: int | None) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run one stage; the exit status: 75 where it was asked to stop and can go on."""
     parser = argparse.ArgumentParser(description="One stage of training.")
-    parser.add_argument("stage", choices=("pretrain", "finetune", "search"))
+    parser.add_argument("stage", choices=("pretrain", "finetune", "recurrent", "search"))
     parser.add_argument("--as-of", type=date.fromisoformat, required=True)
     parser.add_argument("--initial", type=Path, help="folder of a model to start pretraining from")
     parser.add_argument("--trials", type=int, default=1, help="of a search")
@@ -95,6 +95,10 @@ def _run(options: argparse.Namespace) -> None:
         from ml.training.search import search
 
         search(run, options.trials, options.initial)
+    elif options.stage == "recurrent":
+        from ml.training.recurrent import train_recurrent
+
+        train_recurrent(run, options.halvings)
     else:
         from ml.training.finetuning import finetune
 

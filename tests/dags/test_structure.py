@@ -28,6 +28,7 @@ RETRAINING = {
     "search",
     "pretrain",
     "finetune",
+    "train_recurrent",
     "consult_oracle",
     "consult_champion",
     "evaluate",
@@ -42,7 +43,7 @@ RETRAINING = {
 }
 OWNERS = {"nightly": "data-engineering", "retraining": "ml-engineering"}
 TAGS = {"nightly": {"vigil", "publication"}, "retraining": {"vigil", "training"}}
-ON_THE_GPU = {"search", "pretrain", "finetune"}
+ON_THE_GPU = {"search", "pretrain", "finetune", "train_recurrent"}
 
 
 def test_every_dag_file_imports(dag_bag: DagBag) -> None:

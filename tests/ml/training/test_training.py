@@ -20,15 +20,18 @@ from ml.cohorts import TrainingRun, make_labels, open_run, prediction_time, read
 from ml.common.errors import VigilError
 from ml.common.files import read_json, sha256_file
 from ml.extraction.log import snapshot_path
+from ml.models import load_preset
 from ml.models.files import save_model
 from ml.models.medbert import load_model
+from ml.models.presets import changed
 from ml.sequences import load_vocabulary, prepare
 from ml.sequences.vocabulary import EMPTY, grow
 from ml.settings import get_settings
-from ml.training import finetune, launch, pretrain
+from ml.training import finetune, launch, pretrain, recurrent
 from ml.training.data import pretraining_data
 from ml.training.finetuning import data_of, prepare_heads
 from ml.training.judge import auroc
+from ml.training.recurrent import train_recurrent
 from ml.training.setup import setup
 from tests.ml.synthetic_log import commit, deployment, make_events
 
@@ -129,6 +132,23 @@ def test_predictions_that_were_lost_are_written_again(trained: TrainingRun) -> N
     assert pl.read_parquet(path).equals(before)
 
 
+def test_the_recurrent_baseline_answers_for_the_rows_of_the_model(trained: TrainingRun) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        small = changed(load_preset("gru"), {"model": {"hidden": 32}, "finetuning": {"learning_rate": 5.0e-3}})
+        patch.setattr(recurrent, "load_preset", lambda name: small)
+        folder = train_recurrent(trained)
+        before = weights(folder)
+        assert train_recurrent(trained) == folder
+    assert weights(folder) == before
+    keys = ["task", "subject_id", "prediction_time", "boolean_value", "split"]
+    ours, other = pl.read_parquet(trained.predictions("gru")), pl.read_parquet(trained.predictions("medbert"))
+    assert ours.select(keys).equals(other.select(keys))
+    found = ours.filter(pl.col("task") == "heart_failure")
+    judged = auroc(found["boolean_value"].to_numpy(), found["predicted_boolean_probability"].to_numpy())
+    assert judged > 0.55
+    assert load_model(folder).config.layers == 0
+
+
 def test_each_night_finds_the_linear_path_again_and_keeps_heads_that_have_none(trained: TrainingRun) -> None:
     model, other = load_model(trained.finetuned), load_model(trained.finetuned)
     training, _ = data_of(model, trained, setup(trained, "finetune"))
@@ -205,7 +225,7 @@ def test_stages_in_the_wrong_order_say_what_is_missing(tmp_path: Path) -> None:
         with pytest.raises(VigilError, match="vocabulary"):
             pretrain(open_run())
         prepare(open_run())
-        with pytest.raises(VigilError, match="no labels or no pretrained model"):
+        with pytest.raises(VigilError, match="has no labels"):
             finetune(open_run())
 
 
