@@ -120,9 +120,10 @@ class Family:
             raise VigilError("the model has no outcome heads", "fine-tune it first")
         hidden = self.encode(inputs, self._read_at(inputs))
         with in_full(hidden):
+            hidden = hidden.to(self.embeddings.code.weight.dtype)
             if isinstance(self.heads, Heads):
-                return self.heads(hidden.float(), inputs, self.embeddings.parents)
-            return log_odds(self.decode(self.heads(hidden.float(), inputs)), self.config.outcome_codes)
+                return self.heads(hidden, inputs, self.embeddings.parents)
+            return log_odds(self.decode(self.heads(hidden, inputs)), self.config.outcome_codes)
 
     def _read_at(self, inputs: Inputs) -> Tensor | None:
         """``[batch]`` the one place of each sequence that the outcome heads read; None where they read all."""
@@ -146,7 +147,8 @@ class Family:
         plain = self.config.pooling if self.config.pooling in ("first", "mean", "max", "sum") else "mean"
         hidden = self.encode(inputs, inputs.lengths - 1 if kind == "mask" else None)
         with in_full(hidden):
-            state = hidden[:, 0].float() if kind == "mask" else pooled(hidden.float(), inputs, plain)
+            hidden = hidden.to(self.embeddings.code.weight.dtype)
+            state = hidden[:, 0] if kind == "mask" else pooled(hidden, inputs, plain)
             return log_odds(self.decode(state), self.config.outcome_codes)
 
     def risks(self, inputs: Inputs) -> Tensor:

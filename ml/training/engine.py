@@ -7,6 +7,7 @@ after a process was killed and went on from a checkpoint.
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from dataclasses import asdict, dataclass, replace
@@ -115,7 +116,7 @@ class Engine:
             except torch.OutOfMemoryError:
                 self._memory_is_short(drawn.smallest)
             self._ahead = None
-            del works
+            gc.collect()  # the failed attempt hangs on its own exception, in a cycle
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             self.sampler.move(drawn.began)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -42,14 +44,26 @@ def _run(model: MedBert, source: Item, function: Callable[[Inputs], torch.Tensor
     form = model.form
     out = np.empty((source.row.size, len(model.config.outcomes)), np.float32)
 
+    on_gpu = model.device.type == "cuda"
+    turn = Lock() if on_gpu else nullcontext()  # on a GPU one batch at a time; the other threads gather
+
     @torch.inference_mode()
     def fill(items: npt.NDArray[np.int64]) -> None:
-        with autocast(model.device):
-            out[items] = function(Inputs.of(gather(source, items, form), model.device)).cpu().numpy()
+        batch = gather(source, items, form)
+        try:
+            with turn, autocast(model.device):
+                out[items] = function(Inputs.of(batch, model.device)).cpu().numpy()
+            return
+        except torch.OutOfMemoryError:
+            if items.size == 1:
+                raise
+        for half in np.array_split(items, 2):
+            fill(half)
 
-    threads, positions = get_settings().threads, CPU_POSITIONS
-    if model.device.type == "cuda":
-        threads, positions = min(threads, GPU_FEEDERS), GPU_POSITIONS
-    on_threads(fill, plan(source.lengths(form), positions), threads)
+    threads = get_settings().threads
+    if on_gpu:
+        on_threads(fill, plan(source.lengths(form), GPU_POSITIONS), min(threads, GPU_FEEDERS))
+    else:
+        on_threads(fill, plan(source.lengths(form), CPU_POSITIONS), threads)
     model.train(was_training)
     return out

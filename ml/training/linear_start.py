@@ -44,6 +44,7 @@ def start_linear(model: MedBert, training: Labelled) -> None:
     weight, bias = model.heads.out.weight, model.heads.out.bias
     with torch.no_grad():
         weight.zero_()
+        model.heads.codes.zero_()
         for outcome in range(training.labels.shape[1]):
             known = ~np.isnan(training.labels[:, outcome])
             labels = training.labels[known, outcome].astype(np.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 import torch
@@ -144,3 +145,17 @@ def test_a_value_bin_stands_for_its_code() -> None:
     binned = grow(EMPTY, {"LOINC//1": 99}, {"LOINC//1": np.arange(100, dtype=np.float32)})
     found = outcome_codes(["^LOINC//1$"], binned, Form())[0]
     assert {binned.tokens[i] for i in found} == {t for t in binned.tokens if t.startswith("LOINC")}
+
+
+@pytest.mark.parametrize("switches", [{}, SUM_HEAD, MASK_HEAD])
+def test_logits_of_outcomes_keep_their_digits_where_the_encoder_works_in_bf16(switches: dict[str, Any]) -> None:
+    made, batch = model(**switches), inputs([5, 16, 9], 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = made(batch)
+    assert logits.dtype == torch.float32
+    assert not torch.equal(logits, logits.bfloat16().float())
+
+
+def test_a_model_whose_weights_are_in_bf16_gives_logits() -> None:
+    made = model(age="none", time="none", norm="post", linear_path=False, age_powers=False).bfloat16()
+    assert made(inputs([5, 16, 9], 16)).isfinite().all()

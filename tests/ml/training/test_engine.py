@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
+import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +169,34 @@ def test_the_loss_of_a_step_does_not_depend_on_how_it_is_cut_into_micro_batches(
         results.append((float(loss), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])))
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)
     assert torch.allclose(results[0][1], results[1][1], rtol=1e-4, atol=1e-5)
+
+
+def test_a_failed_attempt_is_let_go_of_before_the_next_one(tmp_path: Path) -> None:
+    held: list[weakref.ref[Tensor]] = []
+    alive: list[int] = []
+
+    def objective(batch: Batch, rng: np.random.Generator) -> Work:
+        work = squares(batch, rng)
+
+        def sums(model: nn.Module) -> Tensor:
+            if batch.tokens.size > 200:
+                graph = work.sums(model)  # what a GPU's memory is full of
+                alive.append(sum(one() is not None for one in held))
+                held.append(weakref.ref(graph))
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+            return work.sums(model)
+
+        return Work(work.counts, sums, work.tokens)
+
+    stage = STAGE.model_copy(update={"micro_batches": 1})
+    engine = Engine(Sums(), replace(course(tmp_path, objective=objective), stage=stage))
+    gc.disable()  # it would find what is left of the first attempt at a time of its own
+    try:
+        engine.run()
+    finally:
+        gc.enable()
+    assert len(alive) == 2
+    assert alive == [0, 0]
 
 
 @given(

@@ -96,7 +96,7 @@ def test_bf16_on_the_gpu_learns_what_fp32_on_the_cpu_learns(
         with monkeypatch.context() as patch:
             if kind == "cpu":
                 patch.setattr(world, "device", lambda: torch.device("cpu"))
-                patch.setattr(precision.torch.cuda, "is_available", lambda: False)
+                patch.setattr(precision, "has_fast_bf16", lambda where: False)
             made = fresh(dropout=0.0).to(kind)
             Engine(made, course(made, people, tmp_path / kind)).run()
         losses[kind] = masked_loss(made.to("cuda"), make_people(500, CODES, seed=2))
@@ -169,7 +169,9 @@ def test_on_the_gpu_one_patient_changes_no_other_patients_output() -> None:
     assert (after[1] - before[1]).abs().max() > 1e-4
 
 
-def test_risks_from_the_gpu_rank_patients_as_the_cpu_does(people: Item) -> None:
+def test_risks_from_the_gpu_rank_patients_as_fp32_on_the_cpu_does(
+    people: Item, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = MedBertConfig(
         vocab_size=CODES, hidden=64, layers=3, heads=4, feedforward=128, outcomes=["a", "b"], horizons=[365, 365],
         calibration=[[1.0, 0.0]] * 2,
@@ -178,6 +180,7 @@ def test_risks_from_the_gpu_rank_patients_as_the_cpu_does(people: Item) -> None:
     made = new_model(config, torch.zeros(CODES, dtype=torch.int64)).eval()
     for parameter in (made.heads or made).parameters():
         parameter.data *= 20.0
+    monkeypatch.setattr(precision, "has_fast_bf16", lambda where: where.type == "cuda")
     on_cpu = risks_of(made, people)
     on_gpu = risks_of(made.cuda(), people)
     assert np.abs(on_cpu - on_gpu).max() < 0.02
