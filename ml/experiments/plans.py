@@ -19,7 +19,7 @@ SEED = 20_240_101
 EXPECTED = {  # for people, on two free cores; estimated from the CPU seconds of single cells
     ("core-behrt-ladder", "small"): "about 75 minutes",
     ("next-visit-head", "small"): "about 45 minutes",
-    ("pretraining-gain", "small"): "about 60 minutes",
+    ("pretraining-gain", "small"): "about 30 minutes",
     ("oracle-gap", "small"): "about an hour",
 }
 TINY_HOSPITAL = Order(1_500, "pancreas", 7)  # all three share it
