@@ -58,7 +58,9 @@ def test_the_second_objective_is_the_cross_entropy_of_the_long_stays_times_its_w
     logits = []
     made.stay.register_forward_hook(lambda *call: logits.append(call[-1]))
     work.sums(made)
-    expected = functional.binary_cross_entropy_with_logits(logits[0], torch.tensor([1.0, 0, 0, 1]), reduction="sum")
+    expected = functional.binary_cross_entropy_with_logits(
+        logits[0].float(), torch.tensor([1.0, 0, 0, 1]), reduction="sum"
+    )
     assert stays.item() == pytest.approx(0.5 * expected.item(), rel=1e-5)
     (codes + stays).backward()
     assert made.stay.out.weight.grad.abs().sum() > 0
