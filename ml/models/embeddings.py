@@ -62,16 +62,22 @@ class Embeddings(nn.Module):
         self.register_buffer("parents", torch.zeros(config.vocab_size, dtype=torch.int64))
 
     def table(self) -> Tensor:
-        """``[vocabulary, hidden]``: a code's own vector, plus its category's where configured and known."""
-        if not self.config.category_codes:
-            return self.code.weight
-        known = (self.parents > 0).to(self.code.weight.dtype)[:, None]
+        """``[vocabulary, hidden]``: the vector of every code."""
+        return self._with_categories(self.code.weight, self.parents) if self.config.category_codes else self.code.weight
+
+    def codes(self, tokens: Tensor) -> Tensor:
+        """``[...]`` → ``[..., hidden]``: a code's own vector, plus its category's where configured and known."""
+        own = self.code(tokens)
+        return self._with_categories(own, self.parents[tokens]) if self.config.category_codes else own
+
+    def _with_categories(self, own: Tensor, parents: Tensor) -> Tensor:
+        known = (parents > 0).to(own.dtype)[..., None]
         # [PAD] stands for no category: its gradient is left out, not added up from every code that has none.
-        return self.code.weight + nn.functional.embedding(self.parents, self.code.weight, padding_idx=0) * known
+        return own + nn.functional.embedding(parents, self.code.weight, padding_idx=0) * known
 
     def forward(self, inputs: Inputs) -> Tensor:
         """``[batch, length, hidden]``."""
-        parts = nn.functional.embedding(inputs.tokens, self.table())  # [B, L, H]
+        parts = self.codes(inputs.tokens)  # [B, L, H]
         parts = self._with_visit(parts, inputs)
         parts = self._with_time(parts, inputs)
         if self.serial is not None:
