@@ -33,9 +33,9 @@ import torch
 from benchmarks import hugging_face
 from benchmarks.machine import only_settings
 from benchmarks.pretraining import PEOPLE, STAGE, Done, HuggingFace, Vigil
+from benchmarks.scoring import vigil_model
 from benchmarks.sick_people import LONGEST, make_people
-from ml.models.config import MedBertConfig
-from ml.models.medbert import MedBert, new_model
+from ml.models.medbert import MedBert
 from ml.sequences.batches import Item
 from ml.training.inference import risks_of
 
@@ -90,19 +90,6 @@ def pretraining(source: Item, options: argparse.Namespace, folder: Path) -> dict
         on_device = [batch.to("cuda") for batch in made_batches[:BATCHES]]
         contenders[f"hugging-face-{name}"] = HuggingFace(peer, on_device, 1, 1).work
     return contenders
-
-
-def scoring_model(vocabulary: int) -> MedBert:
-    """With heads whose logits spread like a trained model's."""
-    torch.manual_seed(0)
-    outcomes: dict[str, Any] = {"outcomes": [f"outcome {n}" for n in range(OUTCOMES)], "horizons": [365] * OUTCOMES}
-    config = MedBertConfig(vocab_size=vocabulary, longest=LONGEST, pooling="first", **SHAPE, **outcomes)
-    config.calibration = [[1.0, 0.0]] * OUTCOMES
-    model = new_model(config, torch.zeros(vocabulary, dtype=torch.int64)).cuda().eval()
-    with torch.no_grad():
-        for parameter in (model.heads or model).parameters():
-            parameter.mul_(20.0)
-    return model
 
 
 def scoring(source: Item, model: MedBert, vocabulary: int) -> dict[str, Callable[[], Done]]:
@@ -176,7 +163,7 @@ def main() -> None:
         learnt = table(rates, "tokens/s")
         memory = torch.cuda.max_memory_allocated() / 2**30
         del contenders
-        model = scoring_model(options.vocabulary)
+        model = vigil_model(options.vocabulary, SHAPE, OUTCOMES).cuda()
         found, _, _ = interleaved(scoring(source, model, options.vocabulary), options.rounds)
         scored = table(found, "patients/s")
         spearman = least_spearman(model, source)

@@ -40,12 +40,12 @@ PADDED_BATCHES, DYNAMIC_BATCHES = 2, 6  # per round
 JUDGED = 100  # patients: bf16 may be slow on a CPU
 
 
-def vigil_model(vocabulary: int) -> MedBert:
+def vigil_model(vocabulary: int, shape: dict[str, Any] = SHAPE, outcomes: int = OUTCOMES) -> MedBert:
     """Of the shape measured here, with heads whose logits spread like a trained model's."""
     torch.manual_seed(0)
-    outcomes: dict[str, Any] = {"outcomes": [f"outcome {n}" for n in range(OUTCOMES)], "horizons": [365] * OUTCOMES}
-    config = MedBertConfig(vocab_size=vocabulary, longest=LONGEST, pooling="first", **SHAPE, **outcomes)
-    config.calibration = [[1.0, 0.0]] * OUTCOMES
+    named: dict[str, Any] = {"outcomes": [f"outcome {n}" for n in range(outcomes)], "horizons": [365] * outcomes}
+    config = MedBertConfig(vocab_size=vocabulary, longest=LONGEST, pooling="first", **shape, **named)
+    config.calibration = [[1.0, 0.0]] * outcomes
     model = new_model(config, torch.zeros(vocabulary, dtype=torch.int64)).eval()
     with torch.no_grad():
         for parameter in (model.heads or model).parameters():

@@ -90,10 +90,8 @@ def _rates(process: Process, posterior: Posterior, outcome: Outcome) -> tuple[Fl
     middle = record.today + outcome.delay + (outcome.horizon - outcome.delay) // 2
     age = np.clip((middle - record.born) // YEAR, 0, AGES - 1).astype(np.int64)
     rates = process.base[age, record.sex].astype(np.float64) * posterior.factors
-    latent, prodrome = (
-        beginning(process, posterior, rates[:, process.index(LATENT)], years),
-        Effects(process, "prodrome"),
-    )
+    latent = beginning(process, posterior, rates[:, process.index(LATENT)], years)
+    prodrome = Effects(process, "prodrome")
     rates[:, prodrome.target] *= 1 + latent.unseen[:, None] * prodrome.excess
     return rates, latent
 

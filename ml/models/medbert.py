@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError
@@ -73,15 +72,11 @@ class Family:
         check_vocabulary(self.config, vocabulary)
         self.shown = CompiledForm.of(self.config.form(), vocabulary)
 
-    def fuse(self, backend: str | Callable[..., Any] = "inductor", whole: bool = False) -> None:
+    def fuse(self) -> None:
         """Compile the layers, so that what stands between their matrix products is fused. They share one program; the
-        first batch takes some ten seconds.
-
-        Args:
-            backend, whole: for tests: torch.compile's ``backend`` and ``fullgraph``.
-        """
+        first batch takes some ten seconds."""
         for layer in self.encoder.layers:
-            layer.compile(dynamic=True, fullgraph=whole, backend=backend)
+            layer.compile(dynamic=True)
 
     def encode(self, inputs: Inputs, at: Tensor | None = None) -> Tensor:
         """``[batch, length, hidden]``; what stands at padding is undefined.

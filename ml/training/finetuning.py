@@ -108,7 +108,7 @@ def train(
     training, tuning = data_of(model, run, ready)
     todo = replace(course(model, training, run, ready, share), name=stage, halvings=halvings)
     if not np.nansum(training.labels):
-        record = leave_at_priors(model, training)
+        record = leave_at_priors(model, training, stage)
     else:
         best, record = learn(model, training, tuning, ready, todo)
         if not world().first:
@@ -148,8 +148,12 @@ def prepare_heads(model: MedBert, training: Labelled) -> None:
     Heads that go on from night to night learn the same labels by heart, which costs AUROC; a linear path takes a second
     to find again. Heads without one are kept: they have nothing else to start from.
     """
-    if model.config.calibration and not model.config.linear_path:
-        return
+    if model.config.linear_path or not model.config.calibration:
+        start_heads(model, training)
+
+
+def start_heads(model: MedBert, training: Labelled) -> None:
+    """The outcomes' frequencies, and the linear path's optimum where there is one."""
     set_priors(model, training.labels)
     if model.config.linear_path:
         start_linear(model, training)
@@ -167,15 +171,15 @@ def course(model: MedBert, training: Labelled, run: TrainingRun, ready: Setup, s
     return Course("finetune", stage, source, objective, budget, seed, ready.digest, run.path, rate)
 
 
-def leave_at_priors(model: MedBert, training: Labelled) -> dict[str, object]:
+def leave_at_priors(model: MedBert, training: Labelled, stage: str) -> dict[str, object]:
     """Where no training label is positive there is nothing to learn an outcome from: each head says its prior.
 
     The model still goes to the evaluation and the gate, which refuse it for want of evidence.
     """
-    log.warning("finetune: no training label is positive: every outcome keeps its prior")
-    set_priors(model, training.labels)
+    log.warning("%s: no training label is positive: every outcome keeps its prior", stage)
+    start_heads(model, training)
     model.config.calibration = [[1.0, 0.0] for _ in model.config.outcomes]
-    return Record("finetune", 0).finish()
+    return Record(stage, 0).finish()
 
 
 def drawn_negatives(labels: npt.NDArray[np.float32], share: float) -> tuple[Draw, npt.NDArray[np.float32]]:

@@ -60,10 +60,9 @@ def _run(model: MedBert, source: Item, function: Callable[[Inputs], torch.Tensor
         for half in np.array_split(items, 2):
             fill(half)
 
-    threads = get_settings().threads
+    threads, positions = get_settings().threads, CPU_POSITIONS
     if on_gpu:
-        on_threads(fill, plan(source.lengths(form), GPU_POSITIONS), min(threads, GPU_FEEDERS))
-    else:
-        on_threads(fill, plan(source.lengths(form), CPU_POSITIONS), threads)
+        threads, positions = min(threads, GPU_FEEDERS), GPU_POSITIONS
+    on_threads(fill, plan(source.lengths(form), positions), threads)
     model.train(was_training)
     return out

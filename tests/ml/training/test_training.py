@@ -29,7 +29,7 @@ from ml.sequences.vocabulary import EMPTY, grow
 from ml.settings import get_settings
 from ml.training import finetune, launch, pretrain, recurrent
 from ml.training.data import pretraining_data
-from ml.training.finetuning import data_of, prepare_heads
+from ml.training.finetuning import data_of, leave_at_priors, prepare_heads
 from ml.training.judge import auroc
 from ml.training.recurrent import train_recurrent
 from ml.training.setup import setup
@@ -168,6 +168,18 @@ def test_each_night_finds_the_linear_path_again_and_keeps_heads_that_have_none(t
     before = model.heads.out.weight.clone()
     prepare_heads(model, training)
     assert torch.equal(model.heads.out.weight, before)
+
+
+def test_where_nobody_had_any_outcome_a_champions_linear_path_is_not_kept(
+    trained: TrainingRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = load_model(trained.finetuned)
+    training, _ = data_of(model, trained, setup(trained, "finetune"))
+    assert model.heads.codes.abs().max() > 0
+    training.labels[:] = np.where(np.isnan(training.labels), np.nan, 0.0)
+    assert leave_at_priors(model, training, "recurrent")["stage"] == "recurrent"
+    assert model.heads.codes.abs().max() == model.heads.out.weight.abs().max() == 0
+    assert "recurrent: no training label is positive" in caplog.text
 
 
 def test_a_warm_start_keeps_ids_goes_on_from_the_encoder_and_costs_less(trained: TrainingRun, tmp_path: Path) -> None:
